@@ -1,0 +1,1 @@
+"""Faces: where images and their labels come from."""

@@ -1,0 +1,23 @@
+"""Every exception the package raises on purpose, and the exit code each stands for."""
+
+from collections.abc import Sequence
+
+
+class SweepError(Exception):
+    """Base of all errors that are reported as a line, never as a traceback."""
+
+    exit_code = 1
+
+
+class InputError(SweepError):
+    """Something the user gave is wrong; nothing was written. Each problem names the place and the remedy."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems: Sequence[str] = problems
+
+
+class WorkError(SweepError):
+    """Work that was asked for failed; what was finished is stored and will not be done again."""

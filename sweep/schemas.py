@@ -1,0 +1,111 @@
+"""The columns of every table, declared once, with what each means and its unit.
+
+Fixed columns only: `images` may carry further label columns and `models` one further column per extra
+factor, all strings; see `with_extra`.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+
+def _field(name: str, kind: pa.DataType, doc: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"doc": doc})
+
+
+_S, _F, _D, _I, _L, _B = pa.string(), pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_()
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "images": pa.schema(
+        [
+            _field("image_id", _S, "name of the image, unique in the study"),
+            _field("identity", _S, "who is shown"),
+            _field("gender", _S, "gender label", nullable=True),
+            _field("view_deg", _F, "viewing angle about the vertical axis, degrees, 0 = frontal", nullable=True),
+            _field("split", _S, "'train' or 'validation'"),
+            _field("height", _I, "height of the original image, pixels"),
+            _field("width", _I, "width of the original image, pixels"),
+        ]
+    ),
+    "features": pa.schema(
+        [
+            _field("pretraining", _S, "level of the factor pretraining"),
+            _field("image_id", _S, "name of the image"),
+            _field("features", pa.list_(_F), "flattened output of the backbone's last pooling layer"),
+        ]
+    ),
+    "models": pa.schema(
+        [
+            _field("model_id", _S, "readable name: the factor levels joined by '-'"),
+            _field("model_key", _S, "hash of everything that determines the weights"),
+            _field("pretraining", _S, "level of the factor pretraining: which backbone"),
+            _field("task", _S, "level of the factor task: which column of images the readout predicts"),
+            _field("seed", _L, "level of the factor seed: initialisation and batch order of the readout"),
+            _field("n_classes", _I, "number of classes of the task"),
+            _field("epochs", _I, "epochs trained"),
+            _field("train_accuracy", _D, "fraction correct on the training split after the last epoch"),
+            _field("val_accuracy", _D, "fraction correct on the validation split after the last epoch"),
+            _field("weights_uri", _S, "where the readout's weights are stored, relative to the results root"),
+            _field("weights_sha256", _S, "SHA-256 of that file"),
+            _field("mlflow_run_id", _S, "the model's MLflow run, null when no tracking server answered", nullable=True),
+        ]
+    ),
+    "epochs": pa.schema(
+        [
+            _field("model_id", _S, "the model"),
+            _field("epoch", _I, "epoch, counted from 1"),
+            _field("loss", _D, "mean cross-entropy on the training split, nats"),
+            _field("accuracy", _D, "fraction correct on the training split"),
+            _field("val_loss", _D, "mean cross-entropy on the validation split, nats"),
+            _field("val_accuracy", _D, "fraction correct on the validation split"),
+        ]
+    ),
+    "predictions": pa.schema(
+        [
+            _field("model_id", _S, "the model"),
+            _field("image_id", _S, "the image, unmasked"),
+            _field("rank", _I, "1 = the class with the highest logit"),
+            _field("class", _S, "the class at that rank"),
+            _field("logit", _F, "its pre-softmax activation"),
+        ]
+    ),
+    "relevance": pa.schema(
+        [
+            _field("model_id", _S, "the model whose decision is explained"),
+            _field("image_id", _S, "the image"),
+            _field("target_class", _S, "the class whose logit is decomposed"),
+            _field("logit", _F, "that logit"),
+            _field("max_abs", _F, "largest absolute relevance before normalisation, in units of the logit"),
+            _field("height", _I, "rows of the map"),
+            _field("width", _I, "columns of the map"),
+            _field("map", pa.list_(_F), "relevance / max_abs, row by row, channels summed, in [-1, 1]"),
+        ]
+    ),
+    "similarity": pa.schema(
+        [
+            _field("image_id", _S, "the image"),
+            _field("model_a", _S, "first model of the unordered pair"),
+            _field("model_b", _S, "second model of the unordered pair"),
+            _field("pearson", _D, "Pearson's r of the two maps; null where a map is constant", nullable=True),
+        ]
+    ),
+    "masked": pa.schema(
+        [
+            _field("source_id", _S, "the model whose map made the mask, or 'random-k'"),
+            _field("destination_id", _S, "the model that sees the masked image"),
+            _field("percent", _D, "share of pixels removed, percent"),
+            _field("image_id", _S, "the image"),
+            _field("predicted_class", _S, "class with the highest logit"),
+            _field("correct", _B, "whether that is the true class"),
+            _field("target_logit", _F, "logit of the true class"),
+        ]
+    ),
+}
+
+
+def with_extra(table: str, columns: Sequence[str]) -> pa.Schema:
+    """Schema of `table` with further nullable string columns, in the order given."""
+    schema = SCHEMAS[table]
+    for column in columns:
+        schema = schema.append(_field(column, _S, "label or factor level named by the study", nullable=True))
+    return schema
