@@ -21,7 +21,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("image_id", _S, "name of the image, unique in the study"),
             _field("identity", _S, "who is shown"),
             _field("gender", _S, "gender label", nullable=True),
-            _field("view_deg", _F, "viewing angle about the vertical axis, degrees, 0 = frontal", nullable=True),
+            _field(
+                "view_deg", _F, "viewing angle about the vertical axis, degrees, 0 = frontal", nullable=True
+            ),
             _field("split", _S, "'train' or 'validation'"),
             _field("height", _I, "height of the original image, pixels"),
             _field("width", _I, "width of the original image, pixels"),
@@ -47,7 +49,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("val_accuracy", _D, "fraction correct on the validation split after the last epoch"),
             _field("weights_uri", _S, "where the readout's weights are stored, relative to the results root"),
             _field("weights_sha256", _S, "SHA-256 of that file"),
-            _field("mlflow_run_id", _S, "the model's MLflow run, null when no tracking server answered", nullable=True),
+            _field(
+                "mlflow_run_id",
+                _S,
+                "the model's MLflow run, null when no tracking server answered",
+                nullable=True,
+            ),
         ]
     ),
     "epochs": pa.schema(
