@@ -1,0 +1,168 @@
+"""The images of a study: squared, resized, split and selected, ready for any backbone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from sweep.data.sources import read_source
+from sweep.errors import InputError
+from sweep.keys import key_of, key_of_array
+from sweep.schemas import SCHEMAS, with_extra
+from sweep.study import Dataset, RelevanceImages
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Images:
+    """All images of a study in a fixed order."""
+
+    table: pa.Table
+    """Rows of the table `images`."""
+    pixels: np.ndarray[Any, Any]
+    """uint8 RGB, (image, size, size, 3)."""
+    keys: tuple[str, ...]
+    """Content key of each image as the networks see it."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Image ids in order."""
+        return list(self.table["image_id"].to_pylist())
+
+    @property
+    def key(self) -> str:
+        """Key of the pixels and every label of all images."""
+        return key_of(self.keys, self.table.to_pydict())
+
+    @property
+    def label_columns(self) -> list[str]:
+        """Columns that a task may name."""
+        return [name for name in self.table.column_names if name not in _NO_TASK]
+
+    def labels(self, task: str) -> list[str]:
+        """Class of each image for `task`.
+
+        Raises InputError where `task` is no column of the images or an image has no value in it.
+        """
+        if task not in self.label_columns:
+            known = ", ".join(self.label_columns)
+            raise InputError(f"factors.task: '{task}' is no label of the images; known: {known}")
+        values = self.table[task].to_pylist()
+        empty = [image for image, value in zip(self.ids, values, strict=True) if value is None]
+        if empty:
+            raise InputError(
+                f"factors.task: '{task}' has no value for {len(empty)} of {len(values)} images, as for '{empty[0]}'"
+            )
+        classes = [str(value) for value in values]
+        if len(set(classes)) < 2:
+            raise InputError(
+                f"factors.task: every image has the same '{task}', '{classes[0]}'; nothing to tell apart"
+            )
+        return classes
+
+
+_NO_TASK = ("image_id", "split", "height", "width")
+
+
+def load_images(dataset: Dataset, base: Path) -> Images:
+    """Read, square, resize and split the images of a study file in the folder `base`.
+
+    Raises InputError where an image or a label cannot be used.
+    """
+    size = dataset.input_size
+    rows: list[dict[str, Any]] = []
+    pixels: list[np.ndarray[Any, Any]] = []
+    places: dict[str, str] = {}
+    for image in read_source(dataset.source, base):
+        if image.image_id in places:
+            raise InputError(
+                f"{image.place}: the name '{image.image_id}' is taken by {places[image.image_id]}"
+            )
+        places[image.image_id] = image.place
+        pixels.append(squared(image.pixels, size))
+        height, width = image.pixels.shape[:2]
+        fixed = {"image_id": image.image_id, "identity": image.identity, "gender": image.gender}
+        rows.append(fixed | {"view_deg": image.view_deg, "height": height, "width": width} | image.labels)
+    if not rows:
+        raise InputError(f"dataset.source: '{dataset.source}' holds no images")
+    labels = sorted(set().union(*rows) - set(SCHEMAS["images"].names))
+    columns: dict[str, list[Any]] = {
+        name: [row.get(name) for row in rows] for name in [*SCHEMAS["images"].names, *labels]
+    }
+    if dataset.stratify not in columns or dataset.stratify in _NO_TASK:
+        known = ", ".join(name for name in columns if name not in _NO_TASK)
+        raise InputError(f"dataset.stratify: '{dataset.stratify}' is no label of the images; known: {known}")
+    columns["split"] = split(
+        columns["image_id"], columns[dataset.stratify], dataset.validation_fraction, dataset.split_seed
+    )
+    table = pa.table(columns, schema=with_extra("images", labels))
+    return Images(table=table, pixels=np.stack(pixels), keys=tuple(key_of_array(image) for image in pixels))
+
+
+def squared(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+    """An image as (size, size, 3) uint8: the shorter side padded with its edge pixels, then antialiased bilinear.
+
+    Padding keeps the proportions of the face; repeating the edge adds no contour that a network could use.
+    """
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    above, left = (side - height) // 2, (side - width) // 2
+    padding = [(above, side - height - above), (left, side - width - left)] + [(0, 0)] * (pixels.ndim - 2)
+    square = Image.fromarray(np.pad(pixels, padding, mode="edge"))
+    resized = np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+    return np.repeat(resized[:, :, None], 3, axis=2) if resized.ndim == 2 else resized
+
+
+def split(ids: Sequence[str], strata: Sequence[Any], fraction: float, seed: int) -> list[str]:
+    """'train' or 'validation' per image: `fraction` of every stratum is held back, up to rounding.
+
+    Within a stratum images are ordered by a hash of their id, so the split depends on no file order.
+    Rounding carries over from stratum to stratum, so the total is right as well.
+    """
+    members: dict[str, list[int]] = {}
+    for index, stratum in enumerate(strata):
+        members.setdefault(str(stratum), []).append(index)
+    assigned = [TRAIN] * len(ids)
+    seen = held = 0
+    for stratum in sorted(members):
+        ordered = sorted(members[stratum], key=lambda index: key_of("split", seed, ids[index]))
+        seen += len(ordered)
+        due = min(int(seen * fraction + 0.5) - held, len(ordered) - 1)
+        for index in ordered[: max(due, 0)]:
+            assigned[index] = VALIDATION
+        held += max(due, 0)
+    return assigned
+
+
+def select(images: Images, choice: RelevanceImages) -> list[int]:
+    """Positions of the images that `choice` names, in image order.
+
+    Raises InputError where a column does not exist or nothing is left.
+    """
+    kept = list(range(len(images.ids)))
+    for column, wanted in choice.where.items():
+        if column not in images.table.column_names:
+            known = ", ".join(images.table.column_names)
+            raise InputError(f"relevance.images.where: '{column}' is no column of the images; known: {known}")
+        values = images.table[column].to_pylist()
+        allowed = wanted if isinstance(wanted, list) else [wanted]
+        if pa.types.is_floating(images.table.schema.field(column).type):
+            if not all(isinstance(value, int | float) for value in allowed):
+                raise InputError(f"relevance.images.where.{column}: must be a number or a list of numbers")
+            kept = [index for index in kept if values[index] in allowed]
+        else:
+            kept = [index for index in kept if str(values[index]) in {str(value) for value in allowed}]
+    if choice.per_identity is not None:
+        identities = images.table["identity"].to_pylist()
+        by_identity: dict[str, list[int]] = {}
+        for index in sorted(kept, key=lambda index: key_of("relevance image", images.ids[index])):
+            by_identity.setdefault(identities[index], []).append(index)
+        kept = sorted(index for group in by_identity.values() for index in group[: choice.per_identity])
+    if not kept:
+        raise InputError("relevance.images: selects no image; loosen 'where'")
+    return kept

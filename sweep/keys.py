@@ -1,0 +1,37 @@
+"""Content keys: a unit of work is named by a hash of everything that determines its result."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KEY_LENGTH = 20
+"""Hexadecimal digits of a key: 80 bits, so 10 million units collide with a chance below 1e-10."""
+
+
+def key_of(*parts: Any) -> str:
+    """Key of JSON-like `parts` (strings, numbers, lists, mappings); mappings are order-free, lists are not.
+
+    Raises TypeError where a part is no JSON value, rather than hashing its memory address.
+    """
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def key_of_array(array: np.ndarray[Any, Any]) -> str:
+    """Key of an array's type, shape and values."""
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()[:KEY_LENGTH]
+
+
+def key_of_file(path: Path) -> str:
+    """Key of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:KEY_LENGTH]
+
+
+def generator(*parts: Any) -> np.random.Generator:
+    """Random generator seeded by a key, so that draws depend on what they are for and never on call order."""
+    return np.random.default_rng(int(key_of(*parts), 16))

@@ -1,0 +1,119 @@
+"""Where a backbone's weights come from, and what input they expect.
+
+A source is written `npz:PATH` or `random:SEED` in the study file. What the weights expect of their input
+(channel order, means) belongs to the source; a study may override it.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sweep.errors import InputError
+from sweep.keys import generator, key_of, key_of_file
+from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
+from sweep.study import Pretraining
+
+Array = np.ndarray[Any, Any]
+Layers = Mapping[str, tuple[Array, Array]]
+"""Kernel (3, 3, in, out) and bias (out,) of each convolution, float32."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a backbone expects of its input: (pixels in `channel_order` - `mean`) * `scale`."""
+
+    channel_order: Literal["RGB", "BGR"] = "BGR"
+    mean: tuple[float, float, float] = (103.939, 116.779, 123.68)
+    """Channel means in `channel_order`, on the 0-255 scale; the default is ImageNet's, as in Caffe."""
+    scale: float = 1.0
+
+    def __call__(self, pixels: Array) -> Array:
+        """Network input, float32, of RGB `pixels` uint8 (image, height, width, 3)."""
+        ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
+        return (ordered.astype(np.float32) - np.float32(self.mean)) * np.float32(self.scale)
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Weights that can be named before they are loaded."""
+
+    key: str
+    """Hash of what determines the weights: a file's bytes, or a seed."""
+    preprocessing: Preprocessing
+    load: Callable[[], Layers]
+    """Reads the weights. Raises InputError naming the file and the layer that is wrong."""
+
+
+def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSource:
+    """The weights that a level of the factor pretraining names; `base` is the study file's folder.
+
+    Raises InputError where the kind is unknown or the file does not exist.
+    """
+    kind, _, location = pretraining.weights.partition(":")
+    place = f"factors.pretraining.{level}"
+    if kind == "npz" and location:
+        source = _npz(base / location, place)
+    elif kind == "random" and location.isdecimal():
+        source = _random(int(location))
+    else:
+        raise InputError(f"{place}: '{pretraining.weights}' names no weights; use npz:PATH or random:SEED")
+    changes = pretraining.model_dump(include={"channel_order", "mean"}, exclude_none=True)
+    return replace(source, preprocessing=replace(source.preprocessing, **changes))
+
+
+def _npz(path: Path, place: str) -> WeightSource:
+    if not path.is_file():
+        raise InputError(f"{place}: no weight file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            preprocessing = (
+                _declared(json.loads(str(file["preprocessing"]))) if "preprocessing" in file else None
+            )
+            missing = [
+                name for layer in LAYERS for name in (f"{layer}/kernel", f"{layer}/bias") if name not in file
+            ]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{place}: {path}: not a readable npz file of weights: {error}") from None
+    if missing:
+        raise InputError(f"{place}: {path}: lacks the array '{missing[0]}' ({len(missing)} missing in all)")
+
+    def load() -> Layers:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                layers = {
+                    layer: (np.float32(file[f"{layer}/kernel"]), np.float32(file[f"{layer}/bias"]))
+                    for layer in LAYERS
+                }
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+            raise InputError(f"{place}: {path}: not a readable npz file of weights: {error}") from None
+        check_layers(layers, f"{place}: {path}")
+        return layers
+
+    return WeightSource(key=key_of_file(path), preprocessing=preprocessing or Preprocessing(), load=load)
+
+
+def _declared(content: Mapping[str, Any]) -> Preprocessing:
+    if content["channel_order"] not in ("RGB", "BGR"):
+        raise ValueError(f"preprocessing names the channel order '{content['channel_order']}'")
+    first, second, third = (float(mean) for mean in content["mean"])
+    return Preprocessing(content["channel_order"], (first, second, third), float(content["scale"]))
+
+
+def _random(seed: int) -> WeightSource:
+    """The untrained control: VGG-16 with He-normal kernels (He et al. 2015) and zero biases."""
+
+    def load() -> Layers:
+        layers, channels = {}, 3
+        for layer, width in zip(LAYERS, VGG16_WIDTHS, strict=True):
+            deviation = np.sqrt(2 / (9 * channels))
+            kernel = generator("random weights", seed, layer).normal(0, deviation, (3, 3, channels, width))
+            layers[layer] = (kernel.astype(np.float32), np.zeros(width, np.float32))
+            channels = width
+        return layers
+
+    return WeightSource(key=key_of("random weights", seed), preprocessing=Preprocessing(), load=load)

@@ -1,0 +1,282 @@
+"""The study file: the scientific settings of a sweep, checked as a whole before anything runs.
+
+Where a study runs (nodes, GPUs, results root, batch sizes of the forward pass) is not part of it.
+"""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sweep.errors import InputError
+
+LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
+"""Factor levels become parts of model ids, joined by '-', and of file names."""
+
+
+class Settings(BaseModel):
+    """Base of every block: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Dataset(Settings):
+    """Which images, at what size, and how they are split."""
+
+    source: str
+    """Where the images come from: 'umist:PATH' or 'manifest:PATH.csv'; paths are relative to the study file."""
+    input_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 224
+    """Height and width of the networks' input, pixels."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the images held back from finetuning."""
+    stratify: str = "identity"
+    """Label column whose values are each split in that proportion."""
+    split_seed: int = 0
+    """Chooses which images are held back."""
+
+
+class Pretraining(Settings):
+    """A level of the factor pretraining: the frozen backbone's weights and what its input looks like."""
+
+    weights: str
+    """'npz:PATH' or 'random:SEED'; paths are relative to the study file."""
+    channel_order: Literal["RGB", "BGR"] | None = None
+    """Overrides the channel order that the weights declare."""
+    mean: tuple[float, float, float] | None = None
+    """Overrides the channel means that are subtracted, in `channel_order`, on the 0-255 scale."""
+
+
+class Finetune(Settings):
+    """How each readout is trained on the frozen backbone's features."""
+
+    epochs: Annotated[int, Field(ge=1)] = 25
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 0.001
+    """Step size of Adam (Kingma & Ba 2015)."""
+    standardize: bool = True
+    """Train on z-scored features (statistics of the training split), then fold the scaling into the weights."""
+
+
+class FinetuneOverrides(Settings):
+    """What a level of a further factor changes in `finetune`."""
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    standardize: bool | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "FinetuneOverrides":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("this level changes nothing; name the finetune settings it overrides")
+        return self
+
+
+class Factors(BaseModel):
+    """The factorial: every combination of levels is one model."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, dict[LevelName, FinetuneOverrides]] = Field(init=False)
+
+    pretraining: Annotated[dict[LevelName, Pretraining], Field(min_length=1)]
+    task: Annotated[tuple[LevelName, ...], Field(min_length=1)]
+    seed: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+
+    @field_validator("pretraining", mode="before")
+    @classmethod
+    def _weights_alone(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("must map each level's name to its weights, as in {imagenet: 'npz:weights.npz'}")
+        if "random" in value:
+            raise ValueError(
+                "'random' names the control masks; call this level something else, like 'untrained'"
+            )
+        return {
+            name: {"weights": level} if isinstance(level, str) else level for name, level in value.items()
+        }
+
+    @field_validator("task", "seed")
+    @classmethod
+    def _no_level_twice(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = sorted({level for level in value if value.count(level) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(map(str, twice))} more than once")
+        return value
+
+    @property
+    def extra(self) -> dict[str, dict[str, FinetuneOverrides]]:
+        """The factors beyond pretraining, task and seed."""
+        return self.__pydantic_extra__
+
+
+class RelevanceImages(Settings):
+    """Which images get maps and masks."""
+
+    where: dict[str, str | float | int | list[str | float | int]] = Field(default_factory=dict)
+    """Columns of the images table and the values to keep, as in {view_deg: 0} or {split: validation}."""
+    per_identity: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many images of each identity, chosen by a hash of the image."""
+
+
+class Relevance(Settings):
+    """Which relevance is propagated, and for which images."""
+
+    composite: str | dict[str, Any] = "preset_a_flat"
+    bias: Literal["innvestigate", "split"] = "innvestigate"
+    images: RelevanceImages = RelevanceImages()
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Masking(Settings):
+    """Which pixels are removed from the destination's input."""
+
+    percents: Annotated[tuple[Percent, ...], Field(min_length=1)] = (0, 0.1, 0.316, 1, 3.16, 10, 31.6, 100)
+    """Shares of pixels to remove, those of the highest absolute relevance first."""
+    random_masks: Annotated[int, Field(ge=0)] = 1
+    """How many random orders of the pixels serve as control sources."""
+
+    @field_validator("percents")
+    @classmethod
+    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("must rise, each percent once")
+        return value
+
+
+class Analysis(Settings):
+    """Settings of the analysis; none of them changes a stored map or mask."""
+
+    draws: Annotated[int, Field(ge=1)] = 100
+    """Sources drawn with replacement per destination and bin, as in the paper."""
+    draw_seed: int = 0
+    ranks: Annotated[int, Field(ge=1)] = 5
+    """How many of the highest logits are kept per model and image."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the factorial, that is, one model to finetune."""
+
+    model_id: str
+    """Readable name: the levels joined by '-', the seed last, as in 'imagenet-identity-s3'."""
+    pretraining: str
+    task: str
+    seed: int
+    extra: Mapping[str, str]
+    """Level of each further factor."""
+    finetune: Finetune
+    """Training settings with the overrides of the further factors applied."""
+
+
+class Study(Settings):
+    """A whole study file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Names the study's folder under the results root and its MLflow experiment."""
+    dataset: Dataset
+    factors: Factors
+    finetune: Finetune = Finetune()
+    relevance: Relevance = Relevance()
+    masking: Masking = Masking()
+    analysis: Analysis = Analysis()
+
+    @model_validator(mode="after")
+    def _enough_to_compare(self) -> "Study":
+        if len(list(self.cells())) < 2:
+            raise ValueError("factors: the study has a single model; give a factor a second level to compare")
+        return self
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells, the seed varying slowest, so that a further seed only appends."""
+        factors, extra = self.factors, self.factors.extra
+        for seed, pretraining, task in itertools.product(factors.seed, factors.pretraining, factors.task):
+            for levels in itertools.product(*extra.values()):
+                chosen = dict(zip(extra, levels, strict=True))
+                changes: dict[str, Any] = {}
+                for factor, level in chosen.items():
+                    changes |= extra[factor][level].model_dump(exclude_none=True)
+                yield Cell(
+                    model_id="-".join([pretraining, task, *levels, f"s{seed}"]),
+                    pretraining=pretraining,
+                    task=task,
+                    seed=seed,
+                    extra=chosen,
+                    finetune=self.finetune.model_copy(update=changes),
+                )
+
+
+def load_study(path: Path) -> Study:
+    """Read and check a study file.
+
+    Raises InputError with one line per problem: file, place inside the file, what is wrong, what to do.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such study file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply to be a study file") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must be a mapping with the keys name, dataset and factors")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise InputError(*(f"{path}: {line}" for line in _problems(error))) from None
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown key{_suggestion(problem['loc'])}"
+        elif problem["type"] == "missing":
+            message = "missing; this key is required"
+        elif problem["type"] == "string_pattern_mismatch":
+            message = "may hold only letters, digits, '_' and '.'"
+        elif problem["type"] == "dict_type" and problem["loc"][0] == "factors" and len(problem["loc"]) == 2:
+            message = (
+                "a further factor maps each of its levels to the finetune settings it changes"
+                f"{_suggestion(problem['loc'])}"
+            )
+        elif problem["type"] != "value_error":
+            message = f"{message[0].lower()}{message[1:]} (got {_shortened(problem['input'])})"
+        yield f"{place}: {message}" if place else message
+
+
+def _shortened(value: Any) -> str:
+    text = re.sub(r"\s+", " ", repr(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_BLOCKS: dict[str, type[BaseModel]] = {
+    "dataset": Dataset,
+    "factors": Factors,
+    "finetune": Finetune,
+    "relevance": Relevance,
+    "relevance.images": RelevanceImages,
+    "masking": Masking,
+    "analysis": Analysis,
+    "": Study,
+}
+
+
+def _suggestion(place: tuple[int | str, ...]) -> str:
+    block = _BLOCKS.get(".".join(map(str, place[:-1])))
+    if block is None:
+        return ""
+    near = difflib.get_close_matches(str(place[-1]), block.model_fields, n=1)
+    known = ", ".join(block.model_fields)
+    return f"; did you mean '{near[0]}'?" if near else f"; known here: {known}"
