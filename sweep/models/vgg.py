@@ -35,4 +35,6 @@ def check_layers(layers: Mapping[str, tuple[Array, Array]], place: str) -> None:
 
 def feature_count(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> int:
     """Length of the flattened output for square inputs of `input_size` pixels."""
-    return (input_size // REDUCTION) ** 2 * int(layers[LAYERS[-1]][0].shape[3])
+    side = input_size // REDUCTION
+    channels: int = layers[LAYERS[-1]][0].shape[3]
+    return side * side * channels

@@ -35,7 +35,7 @@ class Preprocessing:
     def __call__(self, pixels: Array) -> Array:
         """Network input, float32, of RGB `pixels` uint8 (image, height, width, 3)."""
         ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
-        return (ordered.astype(np.float32) - np.float32(self.mean)) * np.float32(self.scale)
+        return (ordered.astype(np.float32) - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,13 @@ def _npz(path: Path, place: str) -> WeightSource:
         try:
             with np.load(path, allow_pickle=False) as file:
                 layers = {
-                    layer: (np.float32(file[f"{layer}/kernel"]), np.float32(file[f"{layer}/bias"]))
+                    layer: (
+                        file[f"{layer}/kernel"].astype(np.float32),
+                        file[f"{layer}/bias"].astype(np.float32),
+                    )
                     for layer in LAYERS
                 }
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zipfile.error) as error:
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{place}: {path}: not a readable npz file of weights: {error}") from None
         check_layers(layers, f"{place}: {path}")
         return layers
