@@ -21,3 +21,30 @@ $(STAMP): requirements.lock infra/bootstrap.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+demo: setup ## Run the bundled study and print its result
+	@echo "==> running studies/demo.yaml into results/demo"
+	@$(BIN)/sweep run studies/demo.yaml
+
+test: setup ## Run the tests
+	@echo "==> running the tests"
+	@$(BIN)/python -m pytest
+
+lint: setup ## Check format, style and types
+	@echo "==> ruff format, ruff check, mypy"
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: setup ## Run the benchmarks (take the machine for yourself)
+	@echo "==> running the benchmarks"
+	@for script in benchmarks/*.py; do echo "--> $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: ## Make requirements.lock anew from pyproject.toml (needs uv)
+	@echo "==> resolving requirements.lock"
+	@uv pip compile pyproject.toml --group dev --group reference --override infra/overrides.txt \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+clean: ## Remove the environment and caches; results stay
+	@echo "==> removing .venv and caches"
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -100,7 +100,9 @@ class ReadoutTraining:
         self.epochs_done += 1
         loss, accuracy = _evaluate(self._state[0], self._train, self._train_labels)
         val_loss, val_accuracy = _evaluate(self._state[0], self._held, self._held_labels)
-        return EpochMetrics(self.epochs_done, float(loss), float(accuracy), float(val_loss), float(val_accuracy))
+        return EpochMetrics(
+            self.epochs_done, float(loss), float(accuracy), float(val_loss), float(val_accuracy)
+        )
 
     def readout(self) -> Readout:
         """The layer as it stands, with the standardisation folded in: it takes the backbone's raw features."""
@@ -134,7 +136,9 @@ def _evaluate(weights: Any, features: Any, labels: Any) -> Any:
     return _jitted(_loss_and_accuracy)(weights, features, labels)
 
 
-def _adam_over_batches(state: Any, features: Any, labels: Any, batches: Any, sample_weights: Any, rate: Any) -> Any:
+def _adam_over_batches(
+    state: Any, features: Any, labels: Any, batches: Any, sample_weights: Any, rate: Any
+) -> Any:
     """One pass over the rows of `batches` (batch, position); padding positions have sample weight 0."""
 
     def step(index: Any, state: Any) -> Any:

@@ -9,7 +9,8 @@ import hashlib
 import os
 import re
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,18 @@ class Store:
                 return bytes(stream.readall())
         except FileNotFoundError:
             raise WorkError(f"{self.root}/{path}: no such file; run the study again") from None
+
+    @contextmanager
+    def scratch(self, name: str) -> Iterator[str]:
+        """Address of a folder that every worker reaches and that is gone after the `with` block."""
+        folder = f"{self._base}/.{name}"
+        if self._files.get_file_info(folder).type == fs.FileType.Directory:
+            self._files.delete_dir(folder)
+        self._files.create_dir(folder, recursive=True)
+        try:
+            yield f"{self.root}/.{name}"
+        finally:
+            self._files.delete_dir(folder)
 
     def arrange(self, units: Collection[Unit]) -> None:
         """Make the tables' folders hold no unit but `units`: park the others, bring parked ones back.

@@ -23,7 +23,9 @@ def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int)
     return Network(layers=(*sequence, Flatten()), input_shape=(input_size, input_size, 3))
 
 
-def keras_model(layers: Mapping[str, tuple[Array, Array]], input_size: int, kernel: Array, bias: Array) -> Any:
+def keras_model(
+    layers: Mapping[str, tuple[Array, Array]], input_size: int, kernel: Array, bias: Array
+) -> Any:
     """A whole model, backbone and readout, as a Keras model with logits as outputs."""
     import keras
 

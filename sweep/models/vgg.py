@@ -14,8 +14,6 @@ BLOCKS = (2, 2, 3, 3, 3)
 LAYERS = tuple(f"block{b}_conv{c}" for b, count in enumerate(BLOCKS, 1) for c in range(1, count + 1))
 VGG16_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 """Output channels of each convolution in the published network."""
-REDUCTION = 2 ** len(BLOCKS)
-"""Input pixels per output pixel along each axis."""
 
 
 def check_layers(layers: Mapping[str, tuple[Array, Array]], place: str) -> None:
@@ -31,10 +29,3 @@ def check_layers(layers: Mapping[str, tuple[Array, Array]], place: str) -> None:
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
             raise InputError(f"{place}: layer {name}: holds values that are not finite")
         channels = kernel.shape[3]
-
-
-def feature_count(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> int:
-    """Length of the flattened output for square inputs of `input_size` pixels."""
-    side = input_size // REDUCTION
-    channels: int = layers[LAYERS[-1]][0].shape[3]
-    return side * side * channels

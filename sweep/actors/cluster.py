@@ -1,0 +1,46 @@
+"""The Ray cluster a run works on, and what is put into its memory once."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+
+from sweep.actors.work import Context
+from sweep.errors import InputError
+from sweep.models.weights import Layers
+from sweep.plan import Plan
+from sweep.store import Store
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """Connect to the cluster at `address` (or RAY_ADDRESS), or start Ray on this machine; leave it at the end.
+
+    Raises InputError where no cluster answers.
+    """
+    # A local start may otherwise write a token that later clusters on the machine refuse to work without.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address=address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    except ConnectionError as error:
+        raise InputError(
+            f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Context:
+    """Put the images and every backbone's weights into the object store, for all workers to read."""
+    return Context(
+        store=store,
+        image_ids=tuple(plan.images.ids),
+        image_keys=plan.images.keys,
+        pixels=ray.put(plan.images.pixels),
+        layers={name: ray.put(weights) for name, weights in layers.items()},
+        preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
+    )

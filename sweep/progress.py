@@ -1,0 +1,92 @@
+"""What a person sees while a study runs: stages, units done of total, rate and time left."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between two lines of a stage where the output is no terminal."""
+
+
+class Display:
+    """Live bars on a terminal, plain lines elsewhere; both on standard error, so results can be piped."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(file=sys.stderr)
+        self._live = self._console.is_terminal
+        self._progress = Progress(
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._name, self._total, self._stored, self._done = "", 0, 0, 0
+        self._begun = self._printed = 0.0
+
+    def __enter__(self) -> "Display":
+        if self._live:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, total: int, stored: int) -> None:
+        """Begin a stage of `total` units, of which `stored` were there before."""
+        self._name, self._total, self._stored, self._done = name, total, stored, 0
+        self._begun = self._printed = time.monotonic()
+        if self._live:
+            self._task = self._progress.add_task(name, total=total, completed=stored, rate="", left="")
+        elif stored < total:
+            self._console.print(f"{name}: {stored}/{total} stored", highlight=False)
+
+    def advance(self, units: int) -> None:
+        """Count `units` more as stored."""
+        self._done += units
+        completed, now = self._stored + self._done, time.monotonic()
+        if self._live and self._task is not None:
+            self._progress.update(self._task, completed=completed, rate=self._rate(now), left=self._left(now))
+        elif now - self._printed >= PLAIN_INTERVAL and completed < self._total:
+            self._printed = now
+            self._console.print(
+                f"{self._name}: {completed}/{self._total}, {self._status(now)}", highlight=False
+            )
+
+    def finish(self) -> None:
+        """End the stage."""
+        now = time.monotonic()
+        completed = self._stored + self._done
+        if self._live and self._task is not None:
+            text = "stored before" if not self._done else ""
+            self._progress.update(self._task, completed=completed, rate=self._rate(now), left=text)
+            self._progress.stop_task(self._task)
+        else:
+            spent = f"done in {now - self._begun:.1f} s" if self._done else "stored before"
+            self._console.print(f"{self._name}: {completed}/{self._total}, {spent}", highlight=False)
+
+    def say(self, message: str, *, style: str = "") -> None:
+        """Print a line among the bars."""
+        self._console.print(Text(message, style=style))
+
+    def _rate(self, now: float) -> str:
+        return f"{self._done / max(now - self._begun, 1e-3):.1f}/s" if self._done else ""
+
+    def _left(self, now: float) -> str:
+        remaining = self._total - self._stored - self._done
+        if not self._done or not remaining:
+            return ""
+        seconds = round(remaining * (now - self._begun) / self._done)
+        return f"{seconds // 60}:{seconds % 60:02d} left"
+
+    def _status(self, now: float) -> str:
+        return f"{self._rate(now)}, {self._left(now)}"
