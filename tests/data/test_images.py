@@ -1,0 +1,179 @@
+"""Images: squaring, splitting, selecting, and the labels tasks name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sweep.data.images import Images, load_images, select, split, squared
+from sweep.errors import InputError
+from sweep.study import Dataset, RelevanceImages
+from tests.studies import write_faces
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Images:
+    write_faces(tmp_path / "faces")
+    return load_images(Dataset(source="manifest:faces/manifest.csv", input_size=32), tmp_path)
+
+
+def test_a_manifest_becomes_rows_with_its_own_label_columns(faces: Images) -> None:
+    assert faces.pixels.shape == (30, 32, 32, 3)
+    assert faces.pixels.dtype == np.uint8
+    row = faces.table.to_pylist()[7]
+    assert row == {
+        "image_id": "p01-v2", "identity": "p01", "gender": "female", "view_deg": 0.0,
+        "split": row["split"], "height": 32, "width": 32, "hair": "dark",
+    }  # fmt: skip
+    assert faces.labels("hair").count("fair") == 15
+
+
+def test_squaring_keeps_proportions_and_centres() -> None:
+    tall = np.zeros((40, 20), np.uint8)
+    tall[10:30, 5:15] = 200  # a bright block of 20 x 10 in the middle
+    result = squared(tall, 40)
+    assert result.shape == (40, 40, 3)
+    bright = np.argwhere(result[:, :, 0] > 100)
+    assert bright.min(axis=0).tolist() == [10, 15]
+    assert bright.max(axis=0).tolist() == [29, 24]
+
+
+def test_padding_repeats_the_edge() -> None:
+    ramp = np.repeat(np.arange(20, dtype=np.uint8)[None] * 10, 40, axis=0)
+    result = squared(ramp, 40)[:, :, 0]
+    assert (result[:, :10] == 0).all()
+    assert (result[:, 30:] == 190).all()
+
+
+def test_an_image_of_the_right_size_is_untouched() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(squared(pixels, 64), pixels)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 30), min_size=1, max_size=12),
+    fraction=st.floats(0.05, 0.6),
+    seed=st.integers(0, 5),
+)
+def test_the_split_is_stratified_and_free_of_file_order(sizes: list[int], fraction: float, seed: int) -> None:
+    strata = [f"p{person}" for person, size in enumerate(sizes) for _ in range(size)]
+    ids = [f"image{index}" for index in range(len(strata))]
+    assigned = dict(zip(ids, split(ids, strata, fraction, seed), strict=True))
+    held = dict.fromkeys(strata, 0)
+    for image, stratum in zip(ids, strata, strict=True):
+        held[stratum] += assigned[image] == "validation"
+    for person, size in enumerate(sizes):
+        assert abs(held[f"p{person}"] - size * fraction) <= 1.5
+        assert held[f"p{person}"] < size
+    order = np.random.default_rng(0).permutation(len(ids))
+    shuffled = split([ids[i] for i in order], [strata[i] for i in order], fraction, seed)
+    assert {ids[i]: part for i, part in zip(order, shuffled, strict=True)} == assigned
+
+
+def test_a_fifth_of_the_images_is_held_back_in_all() -> None:
+    strata = [f"p{index // 19}" for index in range(380)]
+    assert split([str(i) for i in range(380)], strata, 0.2, 0).count("validation") == 76
+
+
+def test_selection_by_value_and_per_identity(faces: Images) -> None:
+    assert [faces.ids[i] for i in select(faces, RelevanceImages(where={"view_deg": 0}))] == [
+        f"p{p:02d}-v2" for p in range(6)
+    ]
+    chosen = select(faces, RelevanceImages(where={"split": "train", "gender": "male"}, per_identity=1))
+    identities = [faces.table["identity"][i].as_py() for i in chosen]
+    assert identities == ["p00", "p02", "p04"]
+    assert len(select(faces, RelevanceImages(where={"view_deg": [0, 15]}))) == 12
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ({"age": 3}, "'age' is no column of the images; known: image_id, identity"),
+        ({"view_deg": "frontal"}, "must be a number"),
+        ({"identity": "nobody"}, "selects no image"),
+    ],
+)
+def test_selections_that_cannot_be(faces: Images, where: dict[str, str | int], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        select(faces, RelevanceImages.model_validate({"where": where}))
+
+
+def write_manifest(folder: Path, *rows: str, header: str = "path,identity,gender") -> Dataset:
+    (folder / "manifest.csv").write_text("\n".join([header, *rows]) + "\n")
+    return Dataset(source="manifest:manifest.csv", input_size=32)
+
+
+def test_bad_manifest_rows_are_named_together(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    dataset = write_manifest(
+        tmp_path, "a.png,p1,male", "b.png,p2,male", "a.png,p3,male", "a.png,,male", "a.png"
+    )
+    with pytest.raises(InputError) as caught:
+        load_images(dataset, tmp_path)
+    rows = [line.split(": ", 1)[1] for line in caught.value.problems]
+    assert [row.split(":")[0] for row in rows] == ["row 3", "row 4", "row 5", "row 5", "row 6"]
+    assert "no file 'b.png'" in rows[0]
+    assert "stands in row 2 already" in rows[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("file,identity", "has no column path"),
+        ("path,identity,identity", "names a column twice"),
+        ("path,identity,split", "column split: the study makes a column of that name itself"),
+    ],
+)
+def test_bad_manifest_headers(tmp_path: Path, header: str, expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        load_images(write_manifest(tmp_path, "a.png,p1,x", header=header), tmp_path)
+
+
+def test_a_truncated_png_and_a_bomb_are_named(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"row 2: a\.png cannot be decoded"):
+        load_images(write_manifest(tmp_path, "a.png,p1,x"), tmp_path)
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(InputError, match=r"row 2: bomb\.png has"):
+        load_images(write_manifest(tmp_path, "bomb.png,p1,x"), tmp_path)
+
+
+def test_unknown_sources_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'faces' is no known source"):
+        load_images(Dataset(source="faces"), tmp_path)
+    with pytest.raises(InputError, match=r"none\.mat: no such file"):
+        load_images(Dataset(source="umist:none.mat"), tmp_path)
+    (tmp_path / "bad.mat").write_bytes(b"not a mat file at all")
+    with pytest.raises(InputError, match="not a readable MATLAB 5 file"):
+        load_images(Dataset(source="umist:bad.mat"), tmp_path)
+
+
+def test_a_task_needs_a_label_for_every_image(faces: Images, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="'age' is no label of the images; known: identity, gender, view_deg, hair"
+    ):
+        faces.labels("age")
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    Image.new("L", (8, 8), 9).save(tmp_path / "b.png")
+    partly = load_images(write_manifest(tmp_path, "a.png,p1,male", "b.png,p1,"), tmp_path)
+    with pytest.raises(InputError, match="'gender' has no value for 1 of 2 images, as for 'b'"):
+        partly.labels("gender")
+    with pytest.raises(InputError, match="every image has the same 'identity'"):
+        partly.labels("identity")
+
+
+@pytest.mark.shared_data
+def test_umist_and_orl_have_their_people_and_views(shared: Path) -> None:
+    umist = load_images(Dataset(source=f"umist:{shared}/faces/umist.mat", input_size=64), shared)
+    assert len(umist.ids) == 380
+    assert len(set(umist.labels("identity"))) == 20
+    assert umist.table["split"].to_pylist().count("validation") == 76
+    orl = load_images(Dataset(source=f"orl:{shared}/faces/orl.mat", input_size=64), shared)
+    assert len(orl.ids) == 400
+    assert len(set(orl.labels("identity"))) == 40

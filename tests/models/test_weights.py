@@ -1,0 +1,111 @@
+"""Weight sources: what is read, and that a wrong file is named with its layer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweep.errors import InputError
+from sweep.models.vgg import LAYERS, VGG16_WIDTHS
+from sweep.models.weights import Preprocessing, open_weights
+from sweep.study import Pretraining
+from tests.studies import narrow_layers, write_weights
+
+
+def opened(weights: str, base: Path, **overrides: object) -> object:
+    return open_weights(Pretraining.model_validate({"weights": weights, **overrides}), base, "level")
+
+
+def test_npz_weights_are_read_as_they_are(tmp_path: Path) -> None:
+    write_weights(tmp_path / "w.npz", "w")
+    layers = open_weights(Pretraining(weights="npz:w.npz"), tmp_path, "level").load()
+    for name, (kernel, bias) in narrow_layers("w").items():
+        np.testing.assert_array_equal(layers[name][0], kernel)
+        np.testing.assert_array_equal(layers[name][1], bias)
+
+
+def test_the_key_is_the_content_and_not_the_name(tmp_path: Path) -> None:
+    write_weights(tmp_path / "a.npz", "same")
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes())
+    write_weights(tmp_path / "c.npz", "other")
+    a, b, c = (open_weights(Pretraining(weights=f"npz:{n}.npz"), tmp_path, "l").key for n in "abc")
+    assert a == b != c
+
+
+def test_random_weights_follow_from_the_seed() -> None:
+    def load(seed: int) -> np.ndarray:  # type: ignore[type-arg]
+        return open_weights(Pretraining(weights=f"random:{seed}"), Path(), "l").load()["block5_conv3"][0]
+
+    np.testing.assert_array_equal(load(1), load(1))
+    assert not np.array_equal(load(1), load(2))
+    kernel = load(1)
+    assert kernel.shape == (3, 3, 512, 512)
+    assert abs(kernel.std() / np.sqrt(2 / (9 * 512)) - 1) < 0.01
+
+
+def test_preprocessing_belongs_to_the_file_and_can_be_overridden(tmp_path: Path) -> None:
+    arrays = {
+        f"{n}/{p}": a
+        for n, pair in narrow_layers("w").items()
+        for p, a in zip(("kernel", "bias"), pair, strict=True)
+    }
+    declared = '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0.5}'
+    np.savez(tmp_path / "w.npz", preprocessing=np.array(declared), **arrays)
+    own = open_weights(Pretraining(weights="npz:w.npz"), tmp_path, "l").preprocessing
+    assert own == Preprocessing("RGB", (1, 2, 3), 0.5)
+    changed = Pretraining(weights="npz:w.npz", channel_order="BGR", mean=(7, 8, 9))
+    assert open_weights(changed, tmp_path, "l").preprocessing == Preprocessing("BGR", (7, 8, 9), 0.5)
+
+
+def test_caffe_mode_is_bgr_minus_means() -> None:
+    pixels = np.array([[[[10, 20, 30]]]], np.uint8)
+    np.testing.assert_allclose(
+        Preprocessing()(pixels)[0, 0, 0], [30 - 103.939, 20 - 116.779, 10 - 123.68], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("weights", ["w.npz", "npz:", "random:x", "keras:imagenet2", "random:-1"])
+def test_unknown_kinds(weights: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"factors\.pretraining\.level: '.*' names no weights"):
+        opened(weights, tmp_path)
+
+
+def test_broken_files_name_the_layer(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no weight file .*none\.npz"):
+        opened("npz:none.npz", tmp_path)
+    (tmp_path / "text.npz").write_text("not an archive")
+    with pytest.raises(InputError, match="not a readable npz file"):
+        opened("npz:text.npz", tmp_path)
+    arrays = {
+        f"{n}/{p}": a
+        for n, pair in narrow_layers("w").items()
+        for p, a in zip(("kernel", "bias"), pair, strict=True)
+    }
+    lacking = {name: array for name, array in arrays.items() if not name.startswith("block3_conv2")}
+    np.savez(tmp_path / "lacking.npz", **lacking)
+    with pytest.raises(InputError, match=r"lacks the array 'block3_conv2/kernel' \(2 missing in all\)"):
+        opened("npz:lacking.npz", tmp_path)
+    np.savez(tmp_path / "shape.npz", **{**arrays, "block2_conv1/kernel": np.zeros((3, 3, 5, 8), np.float32)})
+    with pytest.raises(InputError, match=r"layer block2_conv1: kernel \(3, 3, 5, 8\)"):
+        open_weights(Pretraining(weights="npz:shape.npz"), tmp_path, "l").load()
+    np.savez(tmp_path / "nan.npz", **{**arrays, "block1_conv1/bias": np.full(4, np.nan, np.float32)})
+    with pytest.raises(InputError, match="layer block1_conv1: holds values that are not finite"):
+        open_weights(Pretraining(weights="npz:nan.npz"), tmp_path, "l").load()
+
+
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
+    arrays = {
+        f"{n}/{p}": a
+        for n, pair in narrow_layers("w").items()
+        for p, a in zip(("kernel", "bias"), pair, strict=True)
+    }
+    np.savez(tmp_path / "p.npz", **{**arrays, "block1_conv1/kernel": np.array([{"a": 1}], dtype=object)})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="not a readable npz file"):
+        open_weights(Pretraining(weights="npz:p.npz"), tmp_path, "l").load()
+
+
+@pytest.mark.shared_data
+def test_the_imagenet_weights_have_the_published_widths(shared: Path) -> None:
+    path = shared / "weights" / "vgg16_imagenet_fp16.npz"
+    layers = open_weights(Pretraining(weights=f"npz:{path}"), shared, "l").load()
+    assert tuple(layers[name][1].shape[0] for name in LAYERS) == VGG16_WIDTHS
