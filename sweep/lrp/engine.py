@@ -1,0 +1,371 @@
+"""Relevance maps of one network, or of many readouts on one backbone.
+
+Per call the backbone's forward pass and denominators are computed once per image; each further readout costs one
+backward pass. Graphs are traced once per architecture and composite, whatever the batch and the weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from math import ceil, prod
+from typing import Any, Literal, TypeAlias, overload
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from sweep.errors import InputError
+from sweep.lrp import graph
+from sweep.lrp.composites import Bias, Composite
+from sweep.lrp.composites import composite as build_composite
+from sweep.lrp.graph import Step, Tensor, Weights
+from sweep.lrp.network import Dense, Flatten, FloatArray, Network
+
+Bounds: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
+"""(low, high): the input's valid range, after preprocessing; a number each, or one per channel."""
+Classes: TypeAlias = npt.ArrayLike
+AnyComposite: TypeAlias = str | dict[str, Any] | Composite
+
+CHUNK_BYTES = 2**30
+"""Aim for the memory one pass takes on top of the weights; sets how many images and readouts it holds."""
+
+
+class _Program:
+    """The traced graphs of one architecture with one composite."""
+
+    def __init__(self, steps: tuple[Step, ...]) -> None:
+        self.steps = steps
+        self._traced: dict[str, Any] = {}
+
+    def run(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
+        """The plain forward pass."""
+        if "run" not in self._traced:
+            function = tf.function(lambda w, x: graph.run(self.steps, w, x), autograph=False)
+            self._traced["run"] = function.get_concrete_function(_specs(weights), self._images())
+        return self._traced["run"](weights, images)
+
+    def record(self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None) -> tuple[Tensor, Any]:
+        """The output, and what the backward pass shares."""
+        box = () if bounds is None else (bounds,)
+        if (key := f"record {len(box)}") not in self._traced:
+            function = tf.function(
+                lambda w, x, b: graph.record(self.steps, w, x, b[0] if b else None), autograph=False
+            )
+            self._traced[key] = function.get_concrete_function(_specs(weights), self._images(), _specs(box))
+        return self._traced[key](weights, images, box)  # type: ignore[no-any-return]
+
+    def propagate(
+        self, weights: Sequence[Weights], shared: Any, relevance: Tensor, *, to_map: bool
+    ) -> Tensor:
+        """Relevance of the output sent back to the input; summed over channels where `to_map`."""
+        key = f"propagate {to_map}"
+        if key not in self._traced:
+            function = tf.function(
+                lambda w, s, r: graph.propagate(self.steps, w, s, r, sum_channels=to_map), autograph=False
+            )
+            spec = tf.TensorSpec((None, *relevance.shape[1:]))
+            self._traced[key] = function.get_concrete_function(
+                _specs(weights), _specs(shared, batched=True), spec
+            )
+        return self._traced[key](weights, shared, relevance)
+
+    def _images(self) -> Any:
+        return tf.TensorSpec((None, *self.steps[0].before))
+
+
+def _specs(tensors: Any, *, batched: bool = False) -> Any:
+    return tf.nest.map_structure(
+        lambda t: tf.TensorSpec((None, *t.shape[1:]) if batched else t.shape), tensors
+    )
+
+
+@lru_cache(maxsize=64)
+def _program(steps: tuple[Step, ...]) -> _Program:
+    return _Program(steps)
+
+
+_prepared: "WeakKeyDictionary[Network, dict[tuple[Step, ...], list[Weights]]]" = WeakKeyDictionary()
+"""Modified weights of each living network, by how they were asked for."""
+
+
+def _weights(network: Network, steps: tuple[Step, ...]) -> list[Weights]:
+    known = _prepared.setdefault(network, {})
+    if steps not in known:
+        known[steps] = [graph.prepare(layer, step) for layer, step in zip(network.layers, steps, strict=True)]
+    return known[steps]
+
+
+def forward(network: Network, images: npt.ArrayLike) -> FloatArray:
+    """Run a network on preprocessed images.
+
+    `images` is (image, height, width, channels); returns (image, ...) in the shape of the network's output.
+    Raises InputError where the images do not fit the network.
+    """
+    batch = _checked(network, images)
+    steps = graph.steps(network, [None] * len(network.layers))
+    if not steps:
+        return batch
+    chunk = max(1, CHUNK_BYTES // (4 * 4 * max(map(prod, network.shapes))))
+    program, weights = _program(steps), _weights(network, steps)
+    parts = [program.run(weights, tf.constant(part)).numpy() for _, part in _chunks(batch, chunk)]
+    return np.concatenate(parts) if parts else np.zeros((0, *network.output_shape), np.float32)
+
+
+@overload
+def relevance(
+    network: Network,
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted", "all"],
+    composite: AnyComposite = ...,
+    bias: Bias = ...,
+    *,
+    bounds: Bounds | None = ...,
+    return_logits: Literal[False] = ...,
+) -> FloatArray: ...
+
+
+@overload
+def relevance(
+    network: Network,
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted", "all"],
+    composite: AnyComposite = ...,
+    bias: Bias = ...,
+    *,
+    bounds: Bounds | None = ...,
+    return_logits: Literal[True],
+) -> tuple[FloatArray, FloatArray]: ...
+
+
+def relevance(
+    network: Network,
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted", "all"],
+    composite: AnyComposite = "preset_a_flat",
+    bias: Bias = "innvestigate",
+    *,
+    bounds: Bounds | None = None,
+    return_logits: bool = False,
+) -> FloatArray | tuple[FloatArray, FloatArray]:
+    """Relevance map of each image: (image, height, width), channels summed, not normalised.
+
+    `images` is (image, height, width, channels), float32, already preprocessed. `targets` chooses the outputs whose
+    logits are explained: a class per image, one class for all, "predicted", or "all" (every logit at once, which is
+    the sum of the maps of all classes). `bias` is how signed parts of a pre-activation count the bias: whole, as
+    iNNvestigate does, or split by sign, as the papers do. `bounds` is needed by the z-box rule only.
+    With `return_logits`, the logits (image, class) of the same pass come as a second array.
+
+    Sources: Bach et al. 2015, Montavon et al. 2019, Kohlbrenner et al. 2020; iNNvestigate 2.1.2's conventions.
+    Raises InputError for images, targets, composites or bounds that do not fit.
+    """
+    maps, logits = _relevance(network, None, images, targets, composite, bias, bounds)
+    return (maps[0], logits[0]) if return_logits else maps[0]
+
+
+@overload
+def shared_relevance(
+    backbone: Network,
+    readouts: Sequence[Dense],
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted"],
+    composite: AnyComposite = ...,
+    bias: Bias = ...,
+    *,
+    bounds: Bounds | None = ...,
+    return_logits: Literal[False] = ...,
+) -> FloatArray: ...
+
+
+@overload
+def shared_relevance(
+    backbone: Network,
+    readouts: Sequence[Dense],
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted"],
+    composite: AnyComposite = ...,
+    bias: Bias = ...,
+    *,
+    bounds: Bounds | None = ...,
+    return_logits: Literal[True],
+) -> tuple[FloatArray, list[FloatArray]]: ...
+
+
+def shared_relevance(
+    backbone: Network,
+    readouts: Sequence[Dense],
+    images: npt.ArrayLike,
+    targets: Classes | Literal["predicted"],
+    composite: AnyComposite = "preset_a_flat",
+    bias: Bias = "innvestigate",
+    *,
+    bounds: Bounds | None = None,
+    return_logits: bool = False,
+) -> FloatArray | tuple[FloatArray, list[FloatArray]]:
+    """Relevance maps of all readouts of one backbone: (readout, image, height, width).
+
+    Equal to `relevance` of each backbone + readout, at a fraction of the cost: the forward pass and the denominators
+    are shared. Readouts may differ in their number of classes. The backbone's output is flattened where it is not
+    flat. `targets` is (readout, image) class numbers, or "predicted". The other arguments are those of `relevance`.
+    With `return_logits`, a list with one (image, class) array per readout comes second.
+
+    Raises InputError for images, readouts, targets, composites or bounds that do not fit.
+    """
+    maps, logits = _relevance(backbone, readouts, images, targets, composite, bias, bounds)
+    return (maps, logits) if return_logits else maps
+
+
+def _relevance(
+    network: Network,
+    readouts: Sequence[Dense] | None,
+    images: npt.ArrayLike,
+    targets: Any,
+    composite: AnyComposite,
+    bias: Bias,
+    bounds: Bounds | None,
+) -> tuple[FloatArray, list[FloatArray]]:
+    """Maps (readout, image, height, width) and logits; without readouts, of the network's own output."""
+    batch = _checked(network, images)
+    chosen = build_composite(composite)
+    heads: list[_Head] = []
+    if readouts is None:
+        rules = chosen.rules(network.layers, bias)
+        n_classes = [prod(network.output_shape)]
+    else:
+        rules = chosen.rules((*network.layers, *readouts[:1]), bias)[: len(network.layers)]
+        heads = [_Head(network, readout, index, chosen, bias) for index, readout in enumerate(readouts)]
+        n_classes = [readout.bias.size for readout in readouts]
+    classes = _classes(targets, n_classes, len(batch), single=readouts is None)
+    steps = graph.steps(network, rules)
+    program, weights = _program(steps), _weights(network, steps)
+    box = _box(network, bounds) if any(rule and rule.needs_bounds for rule in rules) else None
+
+    maps = np.zeros((len(n_classes), len(batch), *network.input_shape[:2]), np.float32)
+    logits = [np.zeros((len(batch), n), np.float32) for n in n_classes]
+    images_at_once, maps_at_once = _pass_size(network, len(n_classes))
+    for start, part in _chunks(batch, images_at_once):
+        here = slice(start, start + len(part))
+        output, shared = program.record(weights, tf.constant(part), box)
+        relevances = []
+        for index in range(len(n_classes)):
+            head = heads[index] if heads else None
+            logits[index][here] = head.logits(output) if head else output.numpy().reshape(len(part), -1)
+            initial = _initial(
+                logits[index][here], classes if isinstance(classes, str) else classes[index, here]
+            )
+            relevances.append(head.relevance(output, initial) if head else tf.constant(initial))
+        for first in range(0, len(n_classes), maps_at_once):
+            several = tf.concat(relevances[first : first + maps_at_once], axis=0)
+            several = tf.reshape(several, (-1, *network.output_shape))
+            result = program.propagate(weights, shared, several, to_map=True).numpy()
+            maps[first : first + maps_at_once, here] = result.reshape(-1, len(part), *network.input_shape[:2])
+    return maps, logits
+
+
+class _Head:
+    """A readout, propagated by itself down to the backbone's output."""
+
+    def __init__(
+        self, backbone: Network, readout: Dense, index: int, composite: Composite, bias: Bias
+    ) -> None:
+        n_features = prod(backbone.output_shape)
+        if readout.kernel.shape[0] != n_features:
+            raise InputError(
+                f"readout {index} '{readout.name}': takes {readout.kernel.shape[0]} inputs, "
+                f"but the backbone has {n_features} outputs"
+            )
+        rule = composite.rules((*backbone.layers, readout), bias)[-1]
+        if rule and rule.needs_bounds:
+            raise InputError("composite: the rule z_box needs a layer with weights in the backbone")
+        network = Network((Flatten(), readout), (1, 1, n_features))
+        self._shape = network.input_shape
+        self._readout = readout
+        steps = graph.steps(network, [None, rule])
+        self._program = _program(steps)
+        self._weights: list[Weights] = [{}, graph.prepare(readout, steps[1])]
+
+    def logits(self, output: Tensor) -> FloatArray:
+        """Logits (image, class) of the backbone's output."""
+        features = tf.reshape(output, (-1, self._readout.kernel.shape[0]))
+        return (tf.matmul(features, self._weights[1]["kernel"]) + self._weights[1]["bias"]).numpy()  # type: ignore[no-any-return]
+
+    def relevance(self, output: Tensor, initial: FloatArray) -> Tensor:
+        """Relevance of the backbone's output, flat."""
+        _, shared = self._program.record(self._weights, tf.reshape(output, (-1, *self._shape)), None)
+        return self._program.propagate(self._weights, shared, tf.constant(initial), to_map=False)
+
+
+def _initial(logits: FloatArray, classes: npt.NDArray[np.int64] | str) -> FloatArray:
+    """Relevance to start from: the logits of the chosen classes, zero elsewhere."""
+    if isinstance(classes, str) and classes == "all":
+        return logits
+    chosen = logits.argmax(axis=1) if isinstance(classes, str) else classes
+    return np.where(np.arange(logits.shape[1]) == chosen[:, None], logits, np.float32(0))
+
+
+def _classes(targets: Any, n_classes: list[int], n_images: int, *, single: bool) -> Any:
+    """Class numbers (readout, image), or the word that chooses them."""
+    if isinstance(targets, str):
+        words = ("predicted", "all") if single else ("predicted",)
+        if targets not in words:
+            raise InputError(f"targets: '{targets}' is neither class numbers nor {' nor '.join(words)}")
+        return targets
+    classes = np.asarray(targets)
+    if classes.dtype.kind not in "iu":
+        raise InputError(f"targets: must be whole numbers, not {classes.dtype}")
+    if single:
+        classes = np.broadcast_to(classes, (1, n_images)) if classes.ndim == 0 else classes[None]
+    if classes.shape != (len(n_classes), n_images):
+        wanted = (
+            f"({n_images},)" if single else f"({len(n_classes)}, {n_images}): a class per readout and image"
+        )
+        raise InputError(f"targets: have the shape {np.shape(targets)}; expected {wanted}")
+    for index, (row, n) in enumerate(zip(classes, n_classes, strict=True)):
+        if row.size and not (row.min() >= 0 and row.max() < n):
+            raise InputError(
+                f"targets: readout {index} has the classes 0 to {n - 1}, got {row.min()} to {row.max()}"
+            )
+    return classes.astype(np.int64)
+
+
+def _checked(network: Network, images: npt.ArrayLike) -> FloatArray:
+    batch = np.ascontiguousarray(images, dtype=np.float32)
+    if batch.shape[1:] != network.input_shape:
+        wanted = ", ".join(map(str, network.input_shape))
+        raise InputError(f"images: have the shape {batch.shape}; the network takes (image, {wanted})")
+    return batch
+
+
+def _box(network: Network, bounds: Bounds | None) -> Tensor:
+    """The lowest and the highest valid image, as a batch of two."""
+    if bounds is None:
+        raise InputError(
+            "bounds: the rule z_box needs the input's valid range, as in bounds=(low, high) per channel"
+        )
+    try:
+        low, high = (np.broadcast_to(np.asarray(end, np.float32), network.input_shape) for end in bounds)
+    except (TypeError, ValueError):
+        channels = network.input_shape[-1]
+        raise InputError(
+            f"bounds: must be (low, high), each one number or {channels}, one per channel"
+        ) from None
+    if not (low < high).all():
+        raise InputError("bounds: every low must be below its high")
+    return tf.constant(np.stack([low, high]))
+
+
+def _pass_size(network: Network, n_maps: int) -> tuple[int, int]:
+    """How many images, and how many maps of each, one pass may hold."""
+    largest = 4 * max(map(prod, network.shapes))
+    # A map in flight holds a layer's input, its output and the operation's workspace; an image holds its
+    # activations and quotients.
+    per_map, per_image = 3 * largest, 2 * 4 * sum(map(prod, network.shapes))
+    images = CHUNK_BYTES // (per_image + n_maps * per_map)
+    return max(1, images), max(1, CHUNK_BYTES // per_map) if images < 1 else max(1, n_maps)
+
+
+def _chunks(batch: FloatArray, at_most: int) -> Iterator[tuple[int, FloatArray]]:
+    """Parts of nearly equal size, each with its start."""
+    n_parts = ceil(len(batch) / at_most)
+    for index in range(n_parts):
+        start, stop = (len(batch) * index) // n_parts, (len(batch) * (index + 1)) // n_parts
+        yield start, batch[start:stop]
