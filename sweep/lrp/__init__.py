@@ -2,6 +2,7 @@
 
 from sweep.lrp.composites import COMPOSITES, Composite, composite
 from sweep.lrp.engine import forward, relevance, shared_relevance
+from sweep.lrp.keras_reader import from_keras
 from sweep.lrp.network import (
     AveragePool,
     Conv,
@@ -30,6 +31,7 @@ __all__ = [
     "ZeroPad",
     "composite",
     "forward",
+    "from_keras",
     "relevance",
     "shared_relevance",
 ]
