@@ -1,0 +1,125 @@
+-- Purpose: the tables of a study, and how its models relate, as views over the Parquet files.
+--
+-- In the DuckDB shell:
+--   SET VARIABLE results = 'results/umist';   -- a folder, or an address such as s3://bucket/umist
+--   .read queries/functions.sql
+--   .read queries/views.sql
+--   .read queries/auc.sql
+-- then any other file. Settings are variables too; set them before this file is read, or leave their defaults:
+--   auc_axis   'log' or 'linear': which AUC the tests compare ('log')
+--   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
+--   draws      random draws of a source per destination and bin, as in the paper (100)
+--   draw_seed  seed of those draws (0)
+--   per        'condition' or 'destination': rows of accuracy_curves.sql ('condition')
+--   task       task shown by rank2.sql (every task with more than two classes)
+
+SET VARIABLE results = coalesce(getvariable('results'), 'results');
+SET VARIABLE auc_axis = coalesce(getvariable('auc_axis'), 'log');
+SET VARIABLE draws = coalesce(getvariable('draws'), 100)::BIGINT;
+SET VARIABLE draw_seed = coalesce(getvariable('draw_seed'), 0)::BIGINT;
+SET VARIABLE per = coalesce(getvariable('per'), 'condition');
+
+-- The value of a text setting, or an error that names the values it can have.
+CREATE OR REPLACE MACRO setting(name, allowed) AS
+    if(
+        list_contains(allowed, getvariable(name)), getvariable(name),
+        error(name || ' is ''' || getvariable(name) || ''' but must be one of: ' || array_to_string(allowed, ', '))
+    );
+
+-- The text of a query that reads a table's files. Where there are none, the query fails when it is used, and not
+-- when the view is made: a study that is not finished still shows the tables it has. `columns` are those that
+-- other views mention by name; in `images` and `models` a study may add columns, so files are matched by name.
+CREATE OR REPLACE MACRO reading(name, columns) AS (
+    SELECT if(
+        count(*) > 0,
+        'FROM read_parquet(getvariable(''results'') || ''/' || name || '/*.parquet'''
+            || if(name IN ('images', 'models'), ', union_by_name = true', '') || ')',
+        'SELECT ' || array_to_string(list_transform(columns, lambda c: 'NULL::' || c), ', ')
+            || ' WHERE error(''table ' || name || ' has no files under '' || getvariable(''results'')'
+            || ' || ''; finish the study with: sweep run'')::BOOLEAN')
+    FROM glob(getvariable('results') || '/' || name || '/*.parquet')
+);
+
+SET VARIABLE reading_images = reading('images', [
+    'VARCHAR AS image_id', 'VARCHAR AS identity', 'VARCHAR AS gender', 'FLOAT AS view_deg', 'VARCHAR AS split',
+    'INTEGER AS height', 'INTEGER AS width']);
+SET VARIABLE reading_models = reading('models', [
+    'VARCHAR AS model_id', 'VARCHAR AS model_key', 'VARCHAR AS pretraining', 'VARCHAR AS task', 'BIGINT AS seed',
+    'INTEGER AS n_classes', 'INTEGER AS epochs', 'DOUBLE AS train_accuracy', 'DOUBLE AS val_accuracy',
+    'VARCHAR AS weights_uri', 'VARCHAR AS weights_sha256', 'VARCHAR AS mlflow_run_id']);
+SET VARIABLE reading_epochs = reading('epochs', ['VARCHAR AS model_id']);
+SET VARIABLE reading_predictions = reading('predictions', [
+    'VARCHAR AS model_id', 'VARCHAR AS image_id', 'INTEGER AS rank', 'VARCHAR AS class', 'FLOAT AS logit']);
+SET VARIABLE reading_relevance = reading('relevance', ['VARCHAR AS model_id']);
+SET VARIABLE reading_similarity = reading('similarity', [
+    'VARCHAR AS image_id', 'VARCHAR AS model_a', 'VARCHAR AS model_b', 'DOUBLE AS pearson']);
+SET VARIABLE reading_masked = reading('masked', [
+    'VARCHAR AS source_id', 'VARCHAR AS destination_id', 'DOUBLE AS percent', 'VARCHAR AS image_id',
+    'VARCHAR AS predicted_class', 'BOOLEAN AS correct', 'FLOAT AS target_logit']);
+
+CREATE OR REPLACE VIEW images AS FROM query(getvariable('reading_images'));
+CREATE OR REPLACE VIEW models AS FROM query(getvariable('reading_models'));
+CREATE OR REPLACE VIEW epochs AS FROM query(getvariable('reading_epochs'));
+CREATE OR REPLACE VIEW predictions AS FROM query(getvariable('reading_predictions'));
+CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'));
+CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
+CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
+
+-- The one place that counts correct answers. Every figure about masking starts here, so another granularity of
+-- `masked` needs a change of this view only.
+CREATE OR REPLACE VIEW accuracy AS
+SELECT source_id, destination_id, percent, count(*) AS n, count(*) FILTER (correct) AS correct
+FROM masked
+GROUP BY source_id, destination_id, percent;
+
+-- One row per model and factor; the seed is the replicate, not a factor. Whatever column of `models` is not
+-- listed here is a factor that the study named.
+CREATE OR REPLACE VIEW factor_levels AS
+SELECT model_id, factor, level
+FROM models UNPIVOT INCLUDE NULLS (level FOR factor IN (COLUMNS(* EXCLUDE (
+    model_id, model_key, seed, n_classes, epochs, train_accuracy, val_accuracy,
+    weights_uri, weights_sha256, mlflow_run_id
+))));
+
+-- One row per model. A condition is one cell of the factorial, the same up to the seed; `extra` spells the levels
+-- of the factors beyond pretraining and task ('' where there are none).
+CREATE OR REPLACE VIEW conditions AS
+SELECT
+    models.model_id,
+    concat_ws('-', any_value(pretraining), any_value(task),
+        string_agg(coalesce(level, 'none'), '-' ORDER BY factor) FILTER (factor NOT IN ('pretraining', 'task'))
+    ) AS condition,
+    any_value(pretraining) AS pretraining,
+    any_value(task) AS task,
+    coalesce(
+        string_agg(factor || '=' || coalesce(level, 'none'), ', ' ORDER BY factor)
+            FILTER (factor NOT IN ('pretraining', 'task')),
+        '') AS extra,
+    any_value(seed) AS seed,
+    any_value(n_classes) AS n_classes
+FROM models
+JOIN factor_levels USING (model_id)
+GROUP BY models.model_id;
+
+-- The bin of every ordered pair of models: which factors differ between the source and the destination.
+CREATE OR REPLACE VIEW relations AS
+WITH differences AS (
+    SELECT
+        source.model_id AS source_id,
+        destination.model_id AS destination_id,
+        string_agg(source.factor, '_' ORDER BY source.factor)
+            FILTER (source.level IS DISTINCT FROM destination.level) AS differing
+    FROM factor_levels AS source
+    JOIN factor_levels AS destination USING (factor)
+    GROUP BY source.model_id, destination.model_id
+)
+SELECT
+    source_id,
+    destination_id,
+    CASE
+        WHEN source_id = destination_id THEN 'same_init'
+        WHEN differing IS NULL THEN 'same_task_same_pretraining'
+        WHEN differing = 'pretraining_task' THEN 'other_both'
+        ELSE 'other_' || differing
+    END AS relation
+FROM differences;
