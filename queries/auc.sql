@@ -96,14 +96,26 @@ FROM auc
 WHERE complete
 GROUP BY condition, destination_id, relation;
 
--- The bins compared by the tests of mask sources.
+-- The bins compared by the tests of mask sources: those of the paper, or those of the setting `compare`.
 CREATE OR REPLACE TEMP VIEW compared_auc AS
-SELECT *
+WITH chosen AS (
+    SELECT
+        list(DISTINCT relation ORDER BY relation) AS existing,
+        if(
+            getvariable('compare') IS NULL,
+            list_filter(existing, lambda bin: bin = 'same_init' OR starts_with(bin, 'other_')),
+            list_transform(string_split(getvariable('compare')::VARCHAR, ','), lambda bin: trim(bin))
+        ) AS wanted
+    FROM bin_auc
+)
+SELECT bin_auc.*
 FROM bin_auc
+CROSS JOIN chosen
 WHERE if(
-    getvariable('compare') IS NULL,
-    relation = 'same_init' OR starts_with(relation, 'other_'),
-    list_contains(list_transform(string_split(getvariable('compare'), ','), lambda bin: trim(bin)), relation));
+    list_has_all(existing, wanted),
+    list_contains(wanted, relation),
+    error('compare is ''' || getvariable('compare') || ''' but the bins of this study are: '
+        || array_to_string(existing, ', ')));
 
 -- Per destination and bin, sources drawn with replacement. The numbers come from MD5 and not from random() or
 -- hash(), so that every version of DuckDB, on any number of threads, draws the same.

@@ -16,6 +16,7 @@
 SET VARIABLE results = coalesce(getvariable('results'), 'results');
 SET VARIABLE auc_axis = coalesce(getvariable('auc_axis'), 'log');
 SET VARIABLE draws = coalesce(getvariable('draws'), 100)::BIGINT;
+SET VARIABLE draws = if(getvariable('draws') > 0, getvariable('draws'), error('draws must be at least 1'));
 SET VARIABLE draw_seed = coalesce(getvariable('draw_seed'), 0)::BIGINT;
 SET VARIABLE per = coalesce(getvariable('per'), 'condition');
 

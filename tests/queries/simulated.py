@@ -1,0 +1,215 @@
+"""Studies made of random numbers, written as the Parquet files a real study leaves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.schemas import SCHEMAS, with_extra
+
+PERCENTS = (0.0, 0.1, 1.0, 10.0, 31.6, 100.0)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a simulated study."""
+
+    model_id: str
+    pretraining: str
+    task: str
+    seed: int
+    extra: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def factors(self) -> dict[str, str]:
+        return {"pretraining": self.pretraining, "task": self.task, **dict(self.extra)}
+
+
+@dataclass
+class Study:
+    """What is simulated: the models, what is left out, and how accuracy comes about."""
+
+    models: list[Model]
+    percents: Sequence[float] = PERCENTS
+    n_images: int = 12
+    n_random: int = 2
+    missing: set[tuple[str, str]] = field(default_factory=set)
+    """(source, destination) pairs that were not evaluated."""
+    accuracy: Callable[[np.random.Generator, str, str, float], float] | None = None
+    """Probability of a correct answer from (generator, source, destination, percent)."""
+    seed: int = 0
+
+    @property
+    def sources(self) -> list[str]:
+        return [model.model_id for model in self.models] + [f"random-{k + 1}" for k in range(self.n_random)]
+
+
+def factorial(
+    pretrainings: int = 2,
+    tasks: int = 2,
+    seeds: int | dict[tuple[str, str], int] = 5,
+    extra: dict[str, int] | None = None,
+) -> list[Model]:
+    """All cells of a factorial; `seeds` may differ per (pretraining, task)."""
+    names = sorted(extra or {})
+    levels = [[f"{name}{i}" for i in range((extra or {})[name])] for name in names]
+    models = []
+    for p, t in product(range(pretrainings), range(tasks)):
+        pretraining, task = f"pre{p}", ("identity", "gender", "view")[t]
+        count = seeds if isinstance(seeds, int) else seeds[pretraining, task]
+        for chosen in product(*levels):
+            for seed in range(1, count + 1):
+                models.append(
+                    Model(
+                        "-".join([pretraining, task, *chosen, f"s{seed}"]),
+                        pretraining,
+                        task,
+                        seed,
+                        tuple(zip(names, chosen, strict=True)),
+                    )
+                )
+    return models
+
+
+def relation(source: Model, destination: Model) -> str:
+    """The bin of a pair, written down a second time from the contract."""
+    if source == destination:
+        return "same_init"
+    differing = sorted(name for name, level in source.factors.items() if destination.factors[name] != level)
+    if not differing:
+        return "same_task_same_pretraining"
+    return "other_both" if differing == ["pretraining", "task"] else "other_" + "_".join(differing)
+
+
+def write(study: Study, root: Path) -> None:
+    """Write the tables images, models, predictions, similarity and masked, each as several files."""
+    rng = np.random.default_rng(study.seed)
+    images = [f"img{i:02d}" for i in range(study.n_images)]
+    classes = [f"id{i:02d}" for i in range(study.n_images)]
+    _write(
+        root,
+        "images",
+        SCHEMAS["images"],
+        [
+            {
+                "image_id": image,
+                "identity": identity,
+                "gender": "fm"[i % 2],
+                "view_deg": 0.0,
+                "split": "validation",
+                "height": 8,
+                "width": 8,
+            }
+            for i, (image, identity) in enumerate(zip(images, classes, strict=True))
+        ],
+    )
+    extra = [name for name, _ in study.models[0].extra]
+    _write(
+        root,
+        "models",
+        with_extra("models", extra),
+        [
+            {
+                "model_id": model.model_id,
+                "model_key": "k" + model.model_id,
+                "pretraining": model.pretraining,
+                "task": model.task,
+                "seed": model.seed,
+                "n_classes": 2 if model.task == "gender" else study.n_images,
+                "epochs": 25,
+                "train_accuracy": 1.0,
+                "val_accuracy": 1.0,
+                "weights_uri": "weights",
+                "weights_sha256": "0",
+                "mlflow_run_id": None,
+                **dict(model.extra),
+            }
+            for model in study.models
+        ],
+        files=2,
+    )
+    _write_predictions(study, root, images, classes, rng)
+    pairs = [(a, b) for i, a in enumerate(study.models) for b in study.models[i + 1 :]]
+    _write(
+        root,
+        "similarity",
+        SCHEMAS["similarity"],
+        [
+            {
+                "image_id": image,
+                "model_a": a.model_id,
+                "model_b": b.model_id,
+                "pearson": None if rng.random() < 0.02 else float(rng.uniform(-0.2, 0.95)),
+            }
+            for a, b in pairs
+            for image in images[:3]
+        ],
+    )
+    _write_masked(study, root, images, rng)
+
+
+def _write_predictions(
+    study: Study, root: Path, images: Sequence[str], classes: Sequence[str], rng: np.random.Generator
+) -> None:
+    rows = []
+    for model in study.models:
+        names = ["f", "m"] if model.task == "gender" else list(classes)
+        for i, image in enumerate(images):
+            # The true class mostly wins, and few classes compete for the second place.
+            logits = rng.normal(size=len(names))
+            logits[(i + 1) % len(names)] += 3
+            logits[(i + 2) % len(names)] += 3
+            logits[i % len(names)] += 8
+            for rank, index in enumerate(np.argsort(-logits)[:3], start=1):
+                rows.append(
+                    {
+                        "model_id": model.model_id,
+                        "image_id": image,
+                        "rank": rank,
+                        "class": names[index],
+                        "logit": float(logits[index]),
+                    }
+                )
+    _write(root, "predictions", SCHEMAS["predictions"], rows)
+
+
+def _write_masked(study: Study, root: Path, images: Sequence[str], rng: np.random.Generator) -> None:
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMAS["masked"].names}
+    for source in study.sources:
+        for model in study.models:
+            if (source, model.model_id) in study.missing:
+                continue
+            for percent in study.percents:
+                chance = (
+                    study.accuracy(rng, source, model.model_id, percent)
+                    if study.accuracy
+                    else float(rng.uniform(0.2, 1.0))
+                )
+                hits = rng.random(len(images)) < chance
+                columns["source_id"] += [source] * len(images)
+                columns["destination_id"] += [model.model_id] * len(images)
+                columns["percent"] += [percent] * len(images)
+                columns["image_id"] += list(images)
+                columns["predicted_class"] += ["x"] * len(images)
+                columns["correct"] += hits.tolist()
+                columns["target_logit"] += [0.0] * len(images)
+    table = pa.table(columns, schema=SCHEMAS["masked"])
+    _write_table(root, "masked", table, files=3)
+
+
+def _write(root: Path, name: str, schema: pa.Schema, rows: list[dict[str, object]], files: int = 2) -> None:
+    _write_table(root, name, pa.Table.from_pylist(rows, schema=schema), files)
+
+
+def _write_table(root: Path, name: str, table: pa.Table, files: int) -> None:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    size = -(-table.num_rows // files)
+    for part in range(files):
+        piece = table.slice(part * size, size)
+        if piece.num_rows:
+            pq.write_table(piece, folder / f"part-{part}.parquet")
