@@ -1,7 +1,8 @@
 """Layer-wise relevance propagation, exact to iNNvestigate; pure TensorFlow."""
 
+from typing import TYPE_CHECKING, Any
+
 from sweep.lrp.composites import COMPOSITES, Composite, composite
-from sweep.lrp.engine import forward, relevance, shared_relevance
 from sweep.lrp.keras_reader import from_keras
 from sweep.lrp.network import (
     AveragePool,
@@ -15,6 +16,9 @@ from sweep.lrp.network import (
     ReLU,
     ZeroPad,
 )
+
+if TYPE_CHECKING:
+    from sweep.lrp.engine import forward, relevance, shared_relevance
 
 __all__ = [
     "COMPOSITES",
@@ -35,3 +39,12 @@ __all__ = [
     "relevance",
     "shared_relevance",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Checking a composite must not wait for TensorFlow, which takes seconds to import.
+    if name in ("forward", "relevance", "shared_relevance"):
+        from sweep.lrp import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -65,8 +65,9 @@ class Composite:
         if weighted:
             first = weighted[0]
             chosen[first] = dict(self.first).get(KINDS[type(layers[first])], chosen[first])
-        if self.flat_until is not None:
-            for index in weighted[: 1 + self._position(self.flat_until, layers, weighted)]:
+        last_flat = self.flat_until_index(layers)
+        if last_flat is not None:
+            for index in weighted[: 1 + weighted.index(last_flat)]:
                 chosen[index] = rules.flat()
         for position, given in self.positions:
             chosen[weighted[self._position(position, layers, weighted)]] = given
@@ -91,6 +92,13 @@ class Composite:
         if bias == "innvestigate":
             chosen = [rule and rules.with_whole_bias(rule) for rule in chosen]
         return tuple(chosen)
+
+    def flat_until_index(self, layers: Sequence[Layer]) -> int | None:
+        """Index in the chain of the last layer that `flat_until` names."""
+        if self.flat_until is None:
+            return None
+        weighted = [index for index, layer in enumerate(layers) if isinstance(layer, Conv | Dense)]
+        return weighted[self._position(self.flat_until, layers, weighted)]
 
     def _position(self, place: int | str, layers: Sequence[Layer], weighted: Sequence[int]) -> int:
         if isinstance(place, str):

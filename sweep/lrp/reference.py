@@ -1,0 +1,179 @@
+"""iNNvestigate itself, as the reference: in a process of its own, because it needs legacy Keras in graph mode."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sweep.errors import InputError, WorkError
+from sweep.lrp.composites import composite
+from sweep.lrp.network import KINDS, Conv, Dense, FloatArray, Network
+
+PRESETS = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until")
+"""The composites that iNNvestigate knows."""
+
+
+def innvestigate_relevance(
+    network: Network,
+    images: npt.ArrayLike,
+    targets: npt.ArrayLike | Literal["predicted", "all"],
+    preset: str | Mapping[str, Any] = "preset_a_flat",
+) -> FloatArray:
+    """Relevance maps (image, height, width) by iNNvestigate 2.1.2, channels summed, not normalised.
+
+    The arguments are those of `sweep.lrp.relevance`; `preset` is one of PRESETS, or a mapping with `preset` and
+    `until`. Starting the process takes some ten seconds: keep an `Innvestigate` for more than one call.
+
+    Raises InputError for other composites or ill-fitting arguments, WorkError where iNNvestigate fails.
+    """
+    with Innvestigate(network, preset) as process:
+        return process.relevance(images, targets)
+
+
+class Innvestigate:
+    """A process that runs iNNvestigate on one network with one preset; close it, or use it in a `with` block.
+
+    Its analyzers leak graph operations, so it builds each once and keeps it.
+    """
+
+    def __init__(self, network: Network, preset: str | Mapping[str, Any] = "preset_a_flat") -> None:
+        settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
+        if settings.get("preset") not in PRESETS or not settings.keys() <= {"preset", "until"}:
+            raise InputError(f"reference: iNNvestigate has the presets {', '.join(PRESETS)}, not {preset!r}")
+        until = composite(settings).flat_until_index(network.layers)
+        self._network = network
+        self._folder = tempfile.TemporaryDirectory(prefix="innvestigate-")
+        self._path = Path(self._folder.name)
+        self._n_calls = 0
+        save_network(self._path / "network.npz", network, {"preset": settings["preset"], "until": until})
+        self._log = (self._path / "log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sweep.lrp.innvestigate_process", str(self._path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=os.environ
+            | {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+
+    def relevance(
+        self, images: npt.ArrayLike, targets: npt.ArrayLike | Literal["predicted", "all"]
+    ) -> FloatArray:
+        """Maps (image, height, width); see `innvestigate_relevance`."""
+        maps: FloatArray = self.analyze(images, targets)["maps"]
+        return maps
+
+    def analyze(
+        self, images: npt.ArrayLike, targets: npt.ArrayLike | Literal["predicted", "all"]
+    ) -> dict[str, Any]:
+        """The maps, with the seconds that the analysis itself took and the process's peak memory in bytes."""
+        batch = np.asarray(images, np.float32)
+        if batch.shape[1:] != self._network.input_shape or not len(batch):
+            raise InputError(
+                f"images: have the shape {batch.shape}; the network takes {self._network.input_shape}"
+            )
+        classes = np.asarray(targets)
+        if classes.dtype.kind in "iu" and classes.ndim == 0:
+            classes = np.full(len(batch), classes)
+        if classes.dtype.kind in "iu" and classes.shape != batch.shape[:1]:
+            raise InputError(f"targets: have the shape {classes.shape}; expected one class or one per image")
+        if classes.dtype.kind not in "iu" and str(classes) not in ("predicted", "all"):
+            raise InputError("targets: must be class numbers, 'predicted' or 'all'")
+        question, answer = self._path / f"{self._n_calls}.npz", self._path / f"{self._n_calls}.answer.npz"
+        self._n_calls += 1
+        np.savez(question, images=batch, targets=classes)
+        reply = self._ask(f"{question.name} {answer.name}")
+        if reply != "done":
+            self.close()
+            raise WorkError(f"iNNvestigate failed: {reply}")
+        with np.load(answer, allow_pickle=False) as arrays:
+            result = {
+                "maps": arrays["maps"],
+                "seconds": float(arrays["seconds"]),
+                "peak": int(arrays["peak"]),
+            }
+        question.unlink()
+        answer.unlink()
+        return result
+
+    def _ask(self, line: str) -> str:
+        if self._process.stdin is None or self._process.stdout is None or self._process.poll() is not None:
+            return self._last_words()
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            return self._last_words()
+        return self._process.stdout.readline().strip() or self._last_words()
+
+    def _last_words(self) -> str:
+        log = self._path / "log"
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        return f"its process ended: {lines[-1] if lines else 'without a word'}"
+
+    def close(self) -> None:
+        """End the process and remove its files."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None and not stream.closed:
+                stream.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "Innvestigate":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def save_network(path: Path, network: Network, settings: Mapping[str, Any]) -> None:
+    """Write a network and JSON-like settings as one npz file without pickles."""
+    arrays: dict[str, Any] = {}
+    layers = []
+    for index, layer in enumerate(network.layers):
+        described = {"kind": KINDS[type(layer)]}
+        for field in fields(layer):
+            value = getattr(layer, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{index}/{field.name}"] = value
+            else:
+                described[field.name] = value
+        layers.append(described)
+    description = {"layers": layers, "input_shape": network.input_shape, "settings": dict(settings)}
+    np.savez(path, description=np.array(json.dumps(description)), **arrays)
+
+
+def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
+    """Read what `save_network` wrote."""
+    kinds: dict[str, Any] = {name: kind for kind, name in KINDS.items()}
+    with np.load(path, allow_pickle=False) as arrays:
+        description = json.loads(str(arrays["description"]))
+        layers = []
+        for index, described in enumerate(description["layers"]):
+            kind = kinds[described.pop("kind")]
+            settings = {key: _tuples(value) for key, value in described.items()}
+            if kind in (Conv, Dense):
+                settings |= {key: arrays[f"{index}/{key}"] for key in ("kernel", "bias")}
+            layers.append(kind(**settings))
+    return Network(tuple(layers), tuple(description["input_shape"])), description["settings"]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
