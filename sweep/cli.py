@@ -101,7 +101,7 @@ def run(study: Path, results: str, address: str | None) -> None:
 
     with Display() as display:
         run_study(plan, store, results, display, address)
-    summarise(plan, store, Console())
+    summarise(plan, store)
     click.echo(f"\nTables   {store.root}\nMLflow   mlflow ui --backend-store-uri {tracking_uri(results)}")
 
 
@@ -150,7 +150,7 @@ def query(
     parameters = dict(_setting(text) for text in settings)
     answer = run_query(name, f"{results.rstrip('/')}/{study or _only_study(results)}", parameters)
     if form == "table":
-        print_table(answer, Console())
+        print_table(answer)
     else:
         write_table(answer, form, sys.stdout.buffer)
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from sweep.actors.devices import Share, configure_tensorflow
+from sweep.actors.pool import last_line
 from sweep.arrays import matrix
 from sweep.data.images import VALIDATION
 from sweep.plan import Model, Plan
@@ -126,6 +127,9 @@ class _Progress(Callback):  # type: ignore[misc]
         self._pending: dict[str, list[dict[str, Any]]] = {}
         self._sent = time.monotonic()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune saves its callbacks for a restore; ours live with the driver, and nothing is restored
+
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **_: Any) -> None:
         run_id = self._trials[trial.config["model"]].run_id
         if run_id is not None:
@@ -177,7 +181,8 @@ def finetune(
     )
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the tables and MLflow keep what these would
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the pipeline's to handle
-    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer display prints even when told not to
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # Tune's own files are scratch: what a study keeps is in the store, and missing models are found there.
     with store.scratch("tune") as scratch:
         results = Tuner(
@@ -191,8 +196,10 @@ def finetune(
                 name=plan.study.name,
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=TRIAL_FAILURES),
+                # A model trains in seconds to minutes; one that is lost starts again.
+                checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[_Progress(tracker, trials, on_done)],
                 verbose=0,
             ),
         ).fit()
-    return [f"{result.config['model']}: {result.error}" for result in results if result.error is not None]
+    return [f"finetune: {r.config['model']}: {last_line(r.error)}" for r in results if r.error is not None]

@@ -55,17 +55,18 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
     everything = [unit for stage in STAGES for unit in plan.units(stage)]
     store.arrange(everything)
     store.write_file("study.yaml", plan.path.read_bytes())
-    if not store.missing(everything):
-        display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
-        return
     layers = {name: backbone.weights.load() for name, backbone in plan.backbones.items()}
     tracker = Tracker(plan, results)
     run = Run(plan, store, tracker, display)
     status = KILLED
     try:
-        with cluster(address):
-            _images(run)
-            _run_on_workers(run, layers)
+        if store.missing(everything):
+            with cluster(address):
+                _images(run)
+                _run_on_workers(run, layers)
+        else:
+            display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
+        _catch_up(run)
         if not run.failures:
             tracker.artifacts(draw_figures(store))
             tracker.summary(plan.rows(), store.root)
@@ -86,6 +87,18 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
         raise WorkError(
             "\n".join([*shown, "Run the same command again to retry what failed; the rest is stored."])
         )
+
+
+def _catch_up(run: Run) -> None:
+    """MLflow follows the tables: whatever it missed of a stored model it is told now."""
+
+    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
+        epochs = run.store.read([run.plan.epoch_units[model_id]]).to_pylist()
+        columns = ["train_accuracy", "val_accuracy"]
+        return epochs, run.store.read([run.plan.model_units[model_id]], columns=columns).to_pylist()[0]
+
+    absent = {unit.label for unit in run.store.missing(list(run.plan.model_units.values()))}
+    run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
 
 
 def _images(run: Run) -> None:

@@ -153,8 +153,7 @@ def _require_tables(connection: duckdb.DuckDBPyConnection, query: Query, results
     missing = []
     for table in query.reads:
         pattern = f"{results.rstrip('/')}/{table}/*.parquet"
-        found = connection.execute("SELECT count(*) FROM glob(?)", [pattern]).fetchone()
-        if found is None or found[0] == 0:
+        if not connection.execute("FROM glob(?) LIMIT 1", [pattern]).fetchall():
             missing.append(
                 f"query {query.name!r} reads the table {table!r}, which has no files under {results}"
             )
@@ -174,4 +173,5 @@ def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
 
 
 def _first_line(error: duckdb.Error) -> str:
-    return str(error).splitlines()[0]
+    """What went wrong, without the class of the error that DuckDB puts in front, and without the SQL after it."""
+    return str(error).splitlines()[0].removeprefix("Invalid Input Error: ").removeprefix("Conversion Error: ")

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweep import __version__
 from sweep.plan import Model, Plan
 
 STUDY_TAG, MODEL_TAG, PARENT_TAG = "sweep.study", "sweep.model_key", "mlflow.parentRunId"
+Rows = Sequence[Mapping[str, float]]
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 
 
@@ -38,10 +40,9 @@ class Tracker:
         """Why tracking stopped, or None."""
         self._open_models: set[str] = set()
         self._runs: dict[str, str] = {}
+        self._finished: dict[str, bool] = {}
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         self._parent = ""
         self._guard(lambda: self._open(plan, results))
 
@@ -49,7 +50,7 @@ class Tracker:
         """Run id of each model's child run, by model id; empty where tracking is off."""
         return self._guard(lambda: {model.id: self._start(model) for model in models}) or {}
 
-    def epochs(self, run_id: str, rows: Sequence[Mapping[str, float]], time_ms: int) -> None:
+    def epochs(self, run_id: str, rows: Rows, time_ms: int) -> None:
         """Record rows of the table `epochs` of one model in one request."""
         from mlflow.entities import Metric
 
@@ -59,14 +60,30 @@ class Tracker:
 
     def finish_model(self, run_id: str, accuracies: Mapping[str, float]) -> None:
         """Record a model's final accuracies and close its run."""
-        from mlflow.entities import Metric
+        self._guard(lambda: self._finish(run_id, accuracies))
 
-        def finish() -> None:
-            self._client.log_batch(run_id, metrics=[Metric(k, v, 0, 0) for k, v in accuracies.items()])
-            self._client.set_terminated(run_id, FINISHED)
-            self._open_models.discard(run_id)
+    def catch_up(
+        self, models: Sequence[Model], history: Callable[[str], tuple[Rows, Mapping[str, float]]]
+    ) -> None:
+        """Finish the runs of stored `models` that a kill or a lost server left open or never saw.
 
-        self._guard(finish)
+        `history` gives a model's rows of the table `epochs` and its accuracies; only steps that MLflow lacks
+        are sent.
+        """
+
+        def bring_up() -> None:
+            for model in models:
+                if self._finished.get(self._runs.get(model.key, "")):
+                    continue
+                run_id = self._start(model)
+                rows, accuracies = history(model.id)
+                known = {metric.step for metric in self._client.get_metric_history(run_id, "val_accuracy")}
+                missing = [row for row in rows if row["epoch"] not in known]
+                if missing:
+                    self.epochs(run_id, missing, int(time.time() * 1000))
+                self._finish(run_id, accuracies)
+
+        self._guard(bring_up)
 
     def artifacts(self, files: Mapping[str, bytes]) -> None:
         """Attach files, by their path, to the parent run."""
@@ -102,6 +119,8 @@ class Tracker:
     def _open(self, plan: Plan, results: str) -> None:
         from mlflow import MlflowClient
 
+        for name in ("mlflow", "mlflow.store.db.utils", "alembic"):  # MLflow sets their levels when imported
+            logging.getLogger(name).setLevel(logging.WARNING)
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(self.uri)
@@ -116,6 +135,7 @@ class Tracker:
         for run in self._search(f"tags.`{STUDY_TAG}` != ''"):
             if MODEL_TAG in run.data.tags:
                 self._runs[run.data.tags[MODEL_TAG]] = run.info.run_id
+                self._finished[run.info.run_id] = run.info.status == FINISHED
             else:
                 self._parent = run.info.run_id
         if self._parent:
@@ -146,6 +166,16 @@ class Tracker:
             self._client.update_run(run_id, status="RUNNING")
         self._open_models.add(run_id)
         return run_id
+
+    def _finish(self, run_id: str, accuracies: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        final = [Metric(f"final_{name}", value, now, 0) for name, value in accuracies.items()]
+        self._client.log_batch(run_id, metrics=final)
+        self._client.set_terminated(run_id, FINISHED)
+        self._open_models.discard(run_id)
+        self._finished[run_id] = True
 
     def _log_parameters(self, run_id: str, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param

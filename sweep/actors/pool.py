@@ -33,8 +33,9 @@ class WorkerPool:
         actor: Any = ray.remote(
             num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )(Worker)
-        reference = ray.put(context)
-        self._workers = [actor.remote(reference, math.ceil(share.cpus)) for _ in range(share.count)]
+        # In a list the reference reaches the constructor unresolved, so a restarted worker can resolve it again.
+        self._context = [ray.put(context)]
+        self._workers = [actor.remote(self._context, math.ceil(share.cpus)) for _ in range(share.count)]
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -57,9 +58,9 @@ class WorkerPool:
                 ray.get(done)
                 on_done(len(units_of(piece)))
             except RayTaskError as error:
-                failures.append(Failure(piece, _reason(error)))
+                failures.append(Failure(piece, last_line(error)))
             except RayActorError as error:
-                failures.append(Failure(piece, f"its worker died {RESTARTS + 1} times: {_reason(error)}"))
+                failures.append(Failure(piece, f"its worker died {RESTARTS + 1} times: {last_line(error)}"))
                 self._workers = [other for other in self._workers if other is not worker]
                 if not self._workers:
                     failures.extend(Failure(rest, "no worker is left") for rest in waiting)
@@ -74,7 +75,8 @@ class WorkerPool:
             flying[worker.do.remote(piece)] = (worker, piece)
 
 
-def _reason(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """What a remote error says in one line, without its traceback."""
     cause = getattr(error, "cause", None) or error
     lines = str(cause).strip().splitlines()
     return f"{type(cause).__name__}: {lines[-1] if lines else ''}"

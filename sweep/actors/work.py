@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 
@@ -63,8 +63,8 @@ class Relevance:
     models: tuple[ModelRef, ...]
     units: tuple[Unit, ...]
     """One per model."""
-    composite: str | Mapping[str, Any]
-    bias: str
+    composite: str | dict[str, Any]
+    bias: Literal["innvestigate", "split"]
 
 
 @dataclass(frozen=True)

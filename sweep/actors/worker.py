@@ -24,10 +24,10 @@ BATCH_PIXELS = 400_000
 class Worker:
     """Does one piece of work after the other; every result is stored before a call returns."""
 
-    def __init__(self, context: Context, threads: int) -> None:
+    def __init__(self, context: "list[ray.ObjectRef[Context]]", threads: int) -> None:
         configure_tensorflow(threads)
-        self._context = context
-        self._store = context.store
+        self._context: Context = ray.get(context[0])
+        self._store = self._context.store
         self._network = functools.cache(self._load_network)
         self._readout = functools.lru_cache(maxsize=256)(self._load_readout)
         self._constant_features: dict[tuple[str, tuple[int, ...], int], Array] = {}

@@ -44,7 +44,8 @@ def accuracy_curves(curves: pa.Table) -> Figure:
             panel.set_axis_off()
         for row in panels:
             row[0].set_ylabel("accuracy")
-        figure.supxlabel("pixels removed, percent", fontsize=9)
+        for panel in panels[-1]:
+            panel.set_xlabel("pixels removed, percent")
         figure.legend(
             *panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
         )

@@ -1,9 +1,9 @@
-"""What `sweep run` prints when a study is done: accuracies, AUC by bin, the tests, and where to look further."""
+"""What `sweep run` prints when a study is done: accuracies, AUC by bin and the tests; and the figures it draws."""
 
 import io
+from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
 
 from sweep.plan import Plan
 from sweep.queries import run_query
@@ -11,45 +11,71 @@ from sweep.report.figures import accuracy_curves
 from sweep.report.tables import print_table
 from sweep.store import Store
 
-TESTS = ("anova_initialisation", "anova_source")
+AS_PRINTED = "between"
+"""The design of the paper's own F values; the other design of each test is the one the data call for."""
 
 
-def summarise(plan: Plan, store: Store, console: Console) -> None:
-    """Print the main results of a finished study and draw its accuracy curves."""
+def summarise(plan: Plan, store: Store) -> None:
+    """Print the main results of a finished study."""
     models = store.read(
         plan.model_units.values(), columns=["pretraining", "task", "train_accuracy", "val_accuracy"]
     )
-    print_table(_accuracies(models), console, title="\nAccuracy on unmasked images")
-    bins = run_query(
-        "bins", store.root, {"draws": plan.study.analysis.draws, "draw_seed": plan.study.analysis.draw_seed}
-    )
-    print_table(_mean_auc(bins), console, title="\nAUC by destination and bin (1 = masks never hurt)")
-    for name in TESTS:
-        print_table(run_query(name, store.root, {}), console, title=f"\n{name}")
+    print_table(_accuracies(models), "\nAccuracy on unmasked images")
+    analysis = plan.study.analysis
+    bins = run_query("bins", store.root, {"draws": analysis.draws, "draw_seed": analysis.draw_seed})
+    print_table(_mean_auc(bins), "\nAUC of accuracy over log percent masked (1 = masks never hurt)")
+    initialisation = run_query("anova_initialisation", store.root, {}).to_pylist()
+    source = run_query("anova_source", store.root, {}).to_pylist()
+    tests = [(f"{row['task']}: {row['effect']}", row) for row in initialisation]
+    tests += [(f"{row['condition']}: {row['sources']}", row) for row in source]
+    print_table(_side_by_side(tests), "\nANOVA of AUC")
 
 
 def draw_figures(store: Store) -> dict[str, bytes]:
-    """Draw a finished study's figures and store them; returns the files' content by path under the results root."""
+    """Draw a finished study's figures and store them; returns each file's content by its path under the root."""
     figure = accuracy_curves(run_query("accuracy_curves", store.root, {}))
     drawn = {}
     for form in ("png", "svg"):
         content = io.BytesIO()
         figure.savefig(content, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
         drawn[f"figures/accuracy_curves.{form}"] = content.getvalue()
-    for path, content_of in drawn.items():
-        store.write_file(path, content_of)
+    for path, file in drawn.items():
+        store.write_file(path, file)
     return drawn
 
 
 def _accuracies(models: pa.Table) -> pa.Table:
     grouped = models.group_by(["pretraining", "task"])
-    table = grouped.aggregate([("train_accuracy", "mean"), ("val_accuracy", "mean"), ("val_accuracy", "min")])
+    table = grouped.aggregate(
+        [("task", "count"), *((f"{part}_accuracy", "min") for part in ("train", "val"))]
+    )
+    table = table.rename_columns({"task_count": "models"})
     return table.sort_by([("pretraining", "ascending"), ("task", "ascending")])
 
 
 def _mean_auc(bins: pa.Table) -> pa.Table:
     grouped = bins.group_by(["condition", "relation"])
-    table = grouped.aggregate([("auc_log", "mean"), ("auc_linear", "mean"), ("destination_id", "count")])
-    return table.rename_columns({"destination_id_count": "destinations"}).sort_by(
-        [("condition", "ascending"), ("auc_log_mean", "ascending")]
-    )
+    table = grouped.aggregate([("auc_log", "mean"), ("auc_linear", "mean"), ("n_sources", "sum")])
+    return table.rename_columns(
+        {
+            "relation": "mask source",
+            "auc_log_mean": "auc_log",
+            "auc_linear_mean": "auc_linear",
+            "n_sources_sum": "pairs",
+        }
+    ).sort_by([("condition", "ascending"), ("auc_log", "ascending")])
+
+
+def _side_by_side(tests: list[tuple[str, dict[str, Any]]]) -> pa.Table:
+    """One row per effect: the F test as the paper prints it beside the one that respects repeated measures."""
+    rows: dict[str, dict[str, str]] = {}
+    for effect, row in tests:
+        column = "as printed in the paper" if row["design"] == AS_PRINTED else "repeated measures"
+        rows.setdefault(effect, {"effect": effect})[column] = _in_words(row)
+    return pa.Table.from_pylist(list(rows.values()))
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    if row["f"] is None:
+        return str(row["note"])
+    return f"F({row['df']:g}, {row['df_error']:g}) = {row['f']:.4g}, p = {row['p']:.2g}"

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 
-def print_table(rows: pa.Table, console: Console, title: str | None = None) -> None:
-    """Print `rows` with numbers to the right, four significant digits."""
+def print_table(rows: pa.Table, title: str | None = None) -> None:
+    """Print `rows` with numbers to the right, four significant digits; a wide table runs on past the screen."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for field in rows.schema:
         number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-        table.add_column(field.name, justify="right" if number else "left", overflow="fold")
+        table.add_column(field.name, justify="right" if number else "left", no_wrap=True)
     for row in rows.to_pylist():
         table.add_row(*(_shown(value) for value in row.values()))
-    console.print(table)
+    Console(width=10_000).print(table, crop=False, soft_wrap=True)
 
 
 def write_table(rows: pa.Table, form: str, stream: IO[bytes]) -> None:
