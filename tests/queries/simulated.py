@@ -6,8 +6,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hypothesis import strategies as st
 
 from sweep.schemas import SCHEMAS, with_extra
 
@@ -213,3 +215,58 @@ def _write_table(root: Path, name: str, table: pa.Table, files: int) -> None:
         piece = table.slice(part * size, size)
         if piece.num_rows:
             pq.write_table(piece, folder / f"part-{part}.parquet")
+
+
+def expected_auc(root: Path, study: Study) -> pd.DataFrame:
+    """Mean AUC per destination and bin, from the files by pandas and not by SQL; complete pairs only."""
+    masked = pd.read_parquet(root / "masked")
+    models = {model.model_id: model for model in study.models}
+    curves = (
+        masked.groupby(["source_id", "destination_id", "percent"])["correct"]
+        .mean()
+        .unstack("percent")
+        .dropna()
+    )
+    percents = curves.columns.to_numpy(dtype=np.float64)
+    inside = (percents > 0) & (percents < 100)
+    x = np.log10(percents[inside])
+    rows = []
+    for pair, values in zip(curves.index.tolist(), curves.to_numpy(dtype=np.float64), strict=True):
+        source, destination = pair
+        model = models[destination]
+        rows.append(
+            {
+                "destination_id": destination,
+                "source_id": source,
+                "pretraining": model.pretraining,
+                "task": model.task,
+                "extra": ", ".join(f"{name}={level}" for name, level in model.extra),
+                "condition": model.model_id.rpartition("-")[0],
+                "relation": relation(models[source], model) if source in models else "random",
+                "auc": np.trapezoid(values[inside], x) / np.ptp(x),
+                "auc_linear": np.trapezoid(values, percents) / np.ptp(percents),
+            }
+        )
+    keys = ["condition", "pretraining", "task", "extra", "destination_id", "relation"]
+    return pd.DataFrame(rows).groupby(keys, as_index=False)[["auc", "auc_linear"]].mean()
+
+
+@st.composite
+def studies(draw: st.DrawFn) -> Study:
+    """Any factorial: one to three levels, one to four seeds in each cell by itself, extra factors, lost pairs."""
+    pretrainings, tasks = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    extra = draw(st.sampled_from([{}, {}, {"head": 2}, {"augment": 2}]))
+    probe = factorial(pretrainings, tasks, 1)
+    seeds = {(model.pretraining, model.task): draw(st.integers(1, 4)) for model in probe}
+    models = factorial(pretrainings, tasks, seeds, extra)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    study = Study(
+        models, percents=(0.0, 0.3, 3.2, 31.6), n_images=7, n_random=1, seed=int(rng.integers(2**31))
+    )
+    share = draw(st.sampled_from([0.0, 0.0, 0.1, 0.5]))
+    study.missing = {
+        (source, model.model_id) for source in study.sources for model in models if rng.random() < share
+    }
+    # One pair must be left, or there is no table at all.
+    study.missing.discard((models[0].model_id, models[0].model_id))
+    return study

@@ -1,0 +1,219 @@
+"""Every test in SQL equals the one fitted by statsmodels, on any design."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+
+from sweep import statistics
+from sweep.errors import InputError
+from sweep.queries import run_query
+from tests.queries.simulated import Study, expected_auc, factorial, studies, write
+
+FIGURES = ["df", "df_error", "sum_sq", "sum_sq_error", "f", "p"]
+SIZES = ["partial_eta_sq", "generalised_eta_sq"]
+
+
+def answer(name: str, root: Path, **parameters: str) -> pd.DataFrame:
+    frame: pd.DataFrame = run_query(name, str(root), parameters).to_pandas()
+    return frame
+
+
+def assert_equal(
+    got: pd.DataFrame | pd.Series, expected: pd.DataFrame | pd.Series, columns: list[str]
+) -> None:
+    for column in columns:
+        np.testing.assert_allclose(
+            np.asarray(got[column], dtype=np.float64),
+            np.asarray(expected[column], dtype=np.float64),
+            rtol=1e-9,
+            atol=1e-9,
+            err_msg=column,
+        )
+
+
+def check_initialisation(root: Path, study: Study) -> int:
+    """Compare all tests of figure 5; the number of tests that were possible."""
+    observed = expected_auc(root, study)
+    observed = observed[observed["relation"].isin(["same_init", "same_task_same_pretraining"])]
+    rows = answer("anova_initialisation", root)
+    sizes = answer("effect_sizes", root)
+    sizes = sizes[sizes["figure"] == "5"].set_index(["family", "extra", "design", "effect"])
+    assert len(rows) == 6 * len({(model.task, model.extra) for model in study.models})
+    possible = 0
+    for (task, extra, design), table in rows.groupby(["task", "extra", "design"]):
+        here = observed[(observed["task"] == task) & (observed["extra"] == extra)]
+        counts = here.groupby("pretraining")["relation"].nunique()
+        if design == "between":
+            here = here[here["pretraining"].isin(counts.index[counts == 2])]
+        try:
+            expected = (statistics.two_way if design == "between" else statistics.mixed)(here)
+        except InputError:
+            # With one pretraining SQL still compares the sources; nothing else may have been tested.
+            tested = table[table["f"].notna()]
+            assert set(tested["effect"]) <= {"mask_source"}
+            assert table.loc[table["f"].isna(), "note"].str.startswith("no test").all()
+            continue
+        expected = expected.set_index("effect").loc[table["effect"]]
+        assert_equal(table, expected, FIGURES)
+        assert (table["f"].isna().to_numpy() == table["note"].str.startswith("no test").to_numpy()).all()
+        testable = table["f"].notna().to_numpy()
+        at = pd.MultiIndex.from_tuples(
+            [(task, extra, design, effect) for effect in table["effect"][testable]]
+        )
+        assert_equal(sizes.loc[at], expected[testable], SIZES)
+        possible += int(testable.sum())
+    return possible
+
+
+def check_source(root: Path, study: Study, relations: list[str] | None = None) -> int:
+    """Compare all tests of figure 6; the number of tests that were possible."""
+    observed = expected_auc(root, study)
+    if relations is None:
+        kept = observed["relation"].str.startswith("other_") | (observed["relation"] == "same_init")
+        parameters = {}
+    else:
+        kept = observed["relation"].isin(relations)
+        parameters = {"compare": ",".join(relations)}
+    observed = observed[kept]
+    rows = answer("anova_source", root, **parameters)
+    sizes = answer("effect_sizes", root, **parameters)
+    sizes = sizes[sizes["figure"] == "6"].set_index(["family", "design"])
+    assert len(rows) == 2 * len({model.model_id.rpartition("-")[0] for model in study.models})
+    possible = 0
+    for _, row in rows.iterrows():
+        here = observed[observed["condition"] == row["condition"]]
+        repeated = row["design"] == "repeated"
+        try:
+            expected = (statistics.repeated_measures if repeated else statistics.one_way)(here).iloc[0]
+        except InputError:
+            assert np.isnan(row["f"])
+            assert row["note"].startswith("no test")
+            continue
+        if np.isnan(expected["f"]):
+            assert row["note"] == "no test: no error variance"
+            continue
+        assert_equal(row, expected, FIGURES)
+        assert_equal(sizes.loc[(row["condition"], row["design"])], expected, SIZES)
+        if repeated:
+            assert_equal(row, expected, ["gg_epsilon", "gg_df", "gg_df_error", "gg_p"])
+        possible += 1
+    return possible
+
+
+def check_pairs(root: Path, study: Study) -> int:
+    """Compare all pairwise tests; the number of tests that were possible."""
+    observed = expected_auc(root, study)
+    observed = observed[observed["relation"].str.startswith("other_") | (observed["relation"] == "same_init")]
+    rows = answer("pairwise", root)
+    possible = 0
+    for condition in sorted({model.model_id.rpartition("-")[0] for model in study.models}):
+        here = observed[observed["condition"] == condition]
+        table = rows[rows["condition"] == condition]
+        if here["relation"].nunique() < 2:
+            assert table["note"].tolist() == ["no test: fewer than two mask sources to compare"]
+            continue
+        for test, got in table.groupby("test"):
+            expected = statistics.pairwise_t(here, str(test))
+            assert (
+                got[["source_a", "source_b"]].to_numpy().tolist()
+                == expected[["source_a", "source_b"]].to_numpy().tolist()
+            )
+            assert_equal(got, expected, ["n_a", "n_b", "difference", "t", "df", "p", "p_holm"])
+            impossible = got["p"].isna().to_numpy()
+            assert (got["note"].str.startswith("no test").to_numpy() == impossible).all()
+            possible += int((~impossible).sum())
+    return possible
+
+
+@settings(deadline=None, max_examples=40)
+@given(studies())
+def test_any_design(tmp_path_factory: pytest.TempPathFactory, study: Study) -> None:
+    root = tmp_path_factory.mktemp("study")
+    write(study, root)
+    check_initialisation(root, study)
+    check_source(root, study)
+    check_pairs(root, study)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
+    study, root = Study(factorial(), seed=3), tmp_path_factory.mktemp("paper")
+    write(study, root)
+    return root, study
+
+
+def test_the_papers_design_allows_every_test(paper: tuple[Path, Study]) -> None:
+    assert check_initialisation(*paper) == 12
+    assert check_source(*paper) == 8
+    assert check_pairs(*paper) == 4 * 3 * 6
+    degrees = answer("anova_initialisation", paper[0])[["design", "df", "df_error"]].drop_duplicates()
+    assert degrees.to_numpy().tolist() == [["between", 1, 16], ["mixed", 1, 8]]
+    degrees = answer("anova_source", paper[0])[["design", "df", "df_error"]].drop_duplicates()
+    assert degrees.to_numpy().tolist() == [["between", 3, 16], ["repeated", 3, 12]]
+
+
+def test_other_sources_can_be_compared(paper: tuple[Path, Study]) -> None:
+    assert check_source(*paper, relations=["random", "same_init", "same_task_same_pretraining"]) == 8
+
+
+def test_unequal_cells_lose_no_test(tmp_path: Path) -> None:
+    seeds = {("pre0", "identity"): 5, ("pre1", "identity"): 3, ("pre2", "identity"): 4}
+    study = Study(factorial(3, 1, seeds), seed=4)
+    write(study, tmp_path)
+    assert check_initialisation(tmp_path, study) == 6
+    assert check_source(tmp_path, study) == 6
+
+
+def test_one_task_two_pretrainings(tmp_path: Path) -> None:
+    study = Study(factorial(2, 1, 5), seed=5)
+    write(study, tmp_path)
+    assert check_initialisation(tmp_path, study) == 6
+    assert check_source(tmp_path, study) == 4
+    assert check_pairs(tmp_path, study) == 6
+
+
+@pytest.mark.parametrize(
+    ("study", "query", "reason"),
+    [
+        (Study(factorial(2, 2, 1)), "anova_initialisation", "two seeds are needed"),
+        (Study(factorial(2, 2, 1)), "anova_source", "more seeds are needed"),
+        (Study(factorial(2, 2, 1)), "pairwise", "too few models"),
+        (Study(factorial(1, 1, 4)), "anova_source", "fewer than two mask sources"),
+        (Study(factorial(1, 1, 4)), "pairwise", "fewer than two mask sources"),
+        (Study(factorial(2, 2, 3), accuracy=lambda *_: 2.0), "anova_initialisation", "no variance"),
+        (Study(factorial(2, 2, 3), accuracy=lambda *_: 2.0), "anova_source", "no error variance"),
+        (Study(factorial(2, 2, 3), accuracy=lambda *_: 2.0), "pairwise", "no variance"),
+        (Study(factorial(2, 2, 3), accuracy=lambda *_: 2.0), "effect_sizes", "no "),
+    ],
+)
+def test_an_impossible_test_says_why(tmp_path: Path, study: Study, query: str, reason: str) -> None:
+    write(study, tmp_path)
+    got = answer(query, tmp_path)
+    assert len(got)
+    assert got["note"].str.contains(reason).all()
+    assert got["note"].str.startswith("no test").all()
+    assert got["p"].isna().all()
+
+
+def test_one_pretraining_leaves_the_comparison_of_sources(tmp_path: Path) -> None:
+    study = Study(factorial(1, 1, 5), seed=6)
+    write(study, tmp_path)
+    got = answer("anova_initialisation", tmp_path).set_index(["design", "effect"])
+    observed = expected_auc(tmp_path, study)
+    observed = observed[observed["relation"].isin(["same_init", "same_task_same_pretraining"])]
+    between, within = statistics.one_way(observed), statistics.repeated_measures(observed)
+    assert got.loc[("between", "mask_source"), "p"] == pytest.approx(between["p"].iloc[0], rel=1e-9)
+    assert got.loc[("mixed", "mask_source"), "p"] == pytest.approx(within["p"].iloc[0], rel=1e-9)
+    assert got.loc[("mixed", "pretraining"), "note"] == "no test: one pretraining only"
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    study = Study(factorial(2, 1, 3), seed=7)
+    first = study.models[0].model_id
+    study.missing = {(source, first) for source in study.sources}
+    write(study, tmp_path)
+    assert "1 model(s) left out for want of masks" in answer("anova_initialisation", tmp_path)["note"].iloc[0]
+    assert "1 model(s) left out for want of masks" in answer("anova_source", tmp_path)["note"].iloc[0]
