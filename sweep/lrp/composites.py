@@ -80,6 +80,11 @@ class Composite:
             for index in matching:
                 chosen[index] = given
         for index, rule in enumerate(chosen):
+            if rule is None and isinstance(layers[index], Conv | Dense):
+                kind = KINDS[type(layers[index])]
+                raise InputError(
+                    f"composite: has no rule for layer {index} ({kind} '{layers[index].name}'); add kinds.{kind}"
+                )
             if rule and rule.needs_bounds and index not in weighted[:1]:
                 raise InputError(
                     f"composite: layer {index} '{layers[index].name}' cannot have the rule z_box; "
@@ -244,7 +249,7 @@ def _rule(place: str, given: object) -> Rule:
     if not isinstance(settings, Mapping) or "rule" not in settings:
         raise InputError(f"{place}: must be a rule's name or a mapping with the key 'rule'")
     name = settings["rule"]
-    if name not in RULES:
+    if not isinstance(name, str) or name not in RULES:
         raise InputError(f"{place}: no rule is called '{name}'{_suggest(name, RULES)}")
     build, defaults = RULES[name]
     values = dict(defaults)

@@ -141,7 +141,7 @@ def _computes_anew(layer: Any) -> bool:
 
 
 def _array(variable: Any) -> FloatArray:
-    return np.array(variable, dtype=np.float32)
+    return np.asarray(variable).astype(np.float32)
 
 
 def _activation(layer: Any) -> list[_Read]:
@@ -197,13 +197,13 @@ def _batch_norm(layer: Any, before: Shape) -> list[_Read]:
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     if axis not in (-1, len(before)):
         raise _refuse(layer, f"normalizes axis {axis}, not the channels")
-    mean, variance = (np.asarray(v, np.float64) for v in (layer.moving_mean, layer.moving_variance))
+    mean, variance = (np.asarray(v).astype(np.float64) for v in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
-        scale = scale * np.asarray(layer.gamma, np.float64)
+        scale = scale * np.asarray(layer.gamma).astype(np.float64)
     shift = -mean * scale
     if layer.center:
-        shift = shift + np.asarray(layer.beta, np.float64)
+        shift = shift + np.asarray(layer.beta).astype(np.float64)
     return [_Affine(scale.astype(np.float32), shift.astype(np.float32), layer.name)]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sweep.lrp import AveragePool, Conv, Dense, Dropout, Flatten, Layer, MaxPool, Network, ReLU, ZeroPad
+from sweep.lrp.network import Padding
 from tests.lrp import twin
 from tests.lrp.twin import LinearRule
 
@@ -58,8 +59,8 @@ def networks(draw: st.DrawFn) -> Network:
     def here() -> tuple[int, ...]:
         return Network(tuple(layers), shape).output_shape
 
-    def window(limit: int) -> tuple[tuple[int, int], str]:
-        padding = draw(st.sampled_from(("same", "valid")))
+    def window(limit: int) -> tuple[tuple[int, int], Padding]:
+        padding: Padding = draw(st.sampled_from(("same", "valid")))
         height, width, _ = here()
         return (draw(st.integers(1, min(limit, height))), draw(st.integers(1, min(limit, width)))), padding
 

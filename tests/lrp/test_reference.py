@@ -1,0 +1,123 @@
+"""The engine against iNNvestigate itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweep.errors import InputError, WorkError
+from sweep.lrp import AveragePool, Conv, Dense, Dropout, Flatten, MaxPool, Network, ReLU, ZeroPad, relevance
+from sweep.lrp.reference import Innvestigate, innvestigate_relevance, load_network, save_network
+from tests.lrp import nets
+
+TOLERANCE = 1e-4
+"""Of each map's maximum."""
+
+
+def rich(seed: int) -> Network:
+    """Every kind of layer, behind a padding, which iNNvestigate by itself would stumble over."""
+    rng = np.random.default_rng(seed)
+    layers = (
+        ZeroPad(((1, 0), (2, 1))),
+        nets.conv(rng, 3, 5, padding="valid", name="first"),
+        ReLU(),
+        nets.conv(rng, 5, 6, dilation=(2, 1)),
+        ReLU(),
+        MaxPool((3, 3), (2, 2), "same"),
+        nets.conv(rng, 6, 6, stride=(1, 2)),
+        ReLU(),
+        AveragePool((2, 2), (2, 2), "same"),
+        ZeroPad(((0, 1), (1, 0))),
+        nets.conv(rng, 6, 4, (1, 2)),
+        Flatten(),
+        nets.dense(rng, 48, 7),
+        ReLU(),
+        Dropout(),
+        nets.dense(rng, 7, 4),
+    )
+    return Network(layers, (13, 10, 3))
+
+
+def assert_alike(maps: Any, expected: Any) -> None:
+    for ours, theirs in zip(maps, expected, strict=True):
+        assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()
+        if theirs.std() > 0:
+            assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] >= 0.99999
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("preset", [*nets.INNVESTIGATE, {"preset": "preset_b_flat_until", "until": 2}])
+def test_presets_agree_with_innvestigate(preset: Any) -> None:
+    network = rich(4)
+    images = np.random.default_rng(0).standard_normal((4, 13, 10, 3)).astype(np.float32)
+    images[0] = 0.5  # constant: every pool is a tie
+    images[1] = 0
+    with Innvestigate(network, preset) as process:
+        for targets in ("predicted", [1, 0, 3, 2], 1, "all"):
+            assert_alike(relevance(network, images, targets, preset), process.relevance(images, targets))
+
+
+@pytest.fixture(scope="module")
+def vgg(shared: Path) -> Network:
+    """The real ImageNet VGG-16 convolutions at 224 px, with one random dense layer on top."""
+    path = shared / "weights" / "vgg16_imagenet_fp16.npz"
+    if not path.exists():
+        pytest.skip(f"needs the weights {path}")
+    layers: list[Any] = []
+    with np.load(path, allow_pickle=False) as weights:
+        for block, n_convs in enumerate((2, 2, 3, 3, 3), start=1):
+            for index in range(1, n_convs + 1):
+                name = f"block{block}_conv{index}"
+                layers += [Conv(weights[f"{name}/kernel"], weights[f"{name}/bias"], name=name), ReLU()]
+            layers.append(MaxPool())
+    readout = nets.dense(np.random.default_rng(0), 7 * 7 * 512, 10)
+    return Network((*layers, Flatten(), readout), (224, 224, 3))
+
+
+@pytest.mark.shared_data
+@pytest.mark.reference
+@pytest.mark.parametrize("preset", nets.INNVESTIGATE)
+def test_presets_agree_with_innvestigate_on_vgg16(vgg: Network, preset: str) -> None:
+    rows, columns = np.mgrid[:224, :224]
+    waves = [120 * np.sin(rows / 20 + columns / 31), 120 * np.cos(columns / 13), 100 * np.sin(rows / 9)]
+    noise = np.random.default_rng(0).uniform(-100, 130, (224, 224, 3))
+    images = np.stack([np.stack(waves, axis=-1), noise]).astype(np.float32)
+    assert_alike(
+        relevance(vgg, images, "predicted", preset), innvestigate_relevance(vgg, images, "predicted", preset)
+    )
+
+
+def test_networks_survive_the_journey(tmp_path: Path) -> None:
+    network = rich(1)
+    save_network(tmp_path / "network.npz", network, {"preset": "preset_a"})
+    again, settings = load_network(tmp_path / "network.npz")
+    assert settings == {"preset": "preset_a"}
+    assert again.shapes == network.shapes
+    for ours, theirs in zip(network.layers, again.layers, strict=True):
+        assert type(ours) is type(theirs)
+        for field, value in vars(ours).items():
+            np.testing.assert_array_equal(value, getattr(theirs, field))
+    assert isinstance(again.layers[-1], Dense)
+
+
+@pytest.mark.parametrize("preset", ["epsilon_plus", {"preset": "preset_a", "positions": {0: "flat"}}])
+def test_other_composites_are_refused(preset: Any) -> None:
+    with pytest.raises(InputError, match="iNNvestigate has the presets preset_a, preset_b"):
+        Innvestigate(nets.small(0), preset)
+
+
+@pytest.mark.reference
+def test_failures_are_told(tmp_path: Path) -> None:
+    network = nets.small(0)
+    images = np.zeros((2, 12, 12, 3), np.float32)
+    process = Innvestigate(network)
+    with pytest.raises(InputError, match="images: have the shape"):
+        process.relevance(images[0], 0)
+    with pytest.raises(InputError, match="one class or one per image"):
+        process.relevance(images, [1])
+    with pytest.raises(InputError, match="class numbers, 'predicted' or 'all'"):
+        process.relevance(images, "best")
+    with pytest.raises(WorkError, match="iNNvestigate failed"):
+        process.relevance(images, 99)
+    process.close()
