@@ -52,10 +52,10 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
     `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. Raises
     WorkError listing what failed, after everything else was done.
     """
+    layers = plan.load_layers()
     everything = [unit for stage in STAGES for unit in plan.units(stage)]
     store.arrange(everything)
     store.write_file("study.yaml", plan.path.read_bytes())
-    layers = {name: backbone.weights.load() for name, backbone in plan.backbones.items()}
     tracker = Tracker(plan, results)
     run = Run(plan, store, tracker, display)
     status = KILLED

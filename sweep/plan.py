@@ -5,6 +5,7 @@ TensorFlow.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ import pyarrow as pa
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
-from sweep.models.weights import WeightSource, open_weights
+from sweep.lrp import composite
+from sweep.models.weights import Layers, WeightSource, open_weights
 from sweep.schemas import SCHEMAS, with_extra
 from sweep.store import Unit
 from sweep.study import Cell, Study, load_study
@@ -219,6 +221,11 @@ class Plan:
             return with_extra("models", list(self.study.factors.extra))
         return SCHEMAS[table]
 
+    def load_layers(self) -> dict[str, Layers]:
+        """Read every backbone's weights. Raises InputError naming the layer that is wrong."""
+        with _placed(self.path):
+            return {name: backbone.weights.load() for name, backbone in self.backbones.items()}
+
     @property
     def key(self) -> str:
         """Key of the whole study: the same only if every unit is the same."""
@@ -240,8 +247,15 @@ class Plan:
 def make_plan(path: Path) -> Plan:
     """Read the study file at `path` and all it names. Raises InputError with one line per problem."""
     study = load_study(path)
-    try:
+    with _placed(path):
         return _bind(path, study)
+
+
+@contextmanager
+def _placed(path: Path) -> Iterator[None]:
+    """Open every line of an InputError with the study file's name."""
+    try:
+        yield
     except InputError as error:
         raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
@@ -264,6 +278,10 @@ def _bind(path: Path, study: Study) -> Plan:
         selected = tuple(select(images, study.relevance.images))
     except InputError as error:
         problems.extend(error.problems)
+    try:
+        composite(study.relevance.composite)
+    except InputError as error:
+        problems.extend(f"relevance.composite: {problem}" for problem in error.problems)
     if problems:
         raise InputError(*problems)
     return Plan(path, study, images, selected, backbones, tuple(_models(study, images, backbones, labels)))

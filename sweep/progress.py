@@ -39,7 +39,8 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._live:
+            self._progress.stop()
 
     def stage(self, name: str, total: int, stored: int) -> None:
         """Begin a stage of `total` units, of which `stored` were there before."""

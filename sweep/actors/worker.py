@@ -84,6 +84,7 @@ class Worker:
             np.asarray([model.targets for model in work.models]),
             composite=work.composite,
             bias=work.bias,
+            bounds=self._context.preprocessing[work.backbone].bounds,
             return_logits=True,
         )
         written = []

@@ -37,6 +37,12 @@ class Preprocessing:
         ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
         return (ordered.astype(np.float32) - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
 
+    @property
+    def bounds(self) -> tuple[Array, Array]:
+        """Lowest and highest possible input of each channel, for rules that need the input's range."""
+        low, high = (self(np.full((1, 1, 1, 3), value, np.uint8))[0, 0, 0] for value in (0, 255))
+        return low, high
+
 
 @dataclass(frozen=True)
 class WeightSource:

@@ -64,6 +64,12 @@ def test_caffe_mode_is_bgr_minus_means() -> None:
     )
 
 
+def test_bounds_are_the_inputs_of_black_and_white() -> None:
+    low, high = Preprocessing("RGB", (10, 20, 30), 2.0).bounds
+    np.testing.assert_array_equal(low, [-20, -40, -60])
+    np.testing.assert_array_equal(high, [490, 470, 450])
+
+
 @pytest.mark.parametrize("weights", ["w.npz", "npz:", "random:x", "keras:imagenet2", "random:-1"])
 def test_unknown_kinds(weights: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"factors\.pretraining\.level: '.*' names no weights"):
