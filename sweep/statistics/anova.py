@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import linalg, stats
 from statsmodels.formula.api import mixedlm, ols
 from statsmodels.stats.anova import AnovaRM, anova_lm
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
+from statsmodels.tools.sm_exceptions import ConvergenceWarning, SingularMatrixWarning
 
 from sweep.errors import InputError
 
@@ -27,6 +27,9 @@ _COLUMNS = (
 
 _NO_VARIANCE = 1e-20
 """A sum of squares below this share of the raw one is rounding (1e-10 of the values themselves)."""
+
+_FIT_WARNINGS = (ConvergenceWarning, SingularMatrixWarning)
+"""What statsmodels says of a fit at the edge of its range; told in the column `converged`."""
 
 
 def two_way(observations: pd.DataFrame) -> pd.DataFrame:
@@ -127,14 +130,16 @@ def mixed_linear_model(observations: pd.DataFrame) -> pd.DataFrame:
     if min(cells.shape) < 2 or (cells == 0).to_numpy().any():
         raise InputError("the mixed linear model needs every combination of two pretrainings and two sources")
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
+        for kind in _FIT_WARNINGS:
+            warnings.simplefilter("always", kind)
+        # Powell's method needs no gradient; those that do break down where models do not differ.
         fit = mixedlm(
             "auc ~ C(pretraining, Sum) * C(relation, Sum)",
             observations,
             groups=observations["destination_id"],
-        ).fit(reml=True, method=["lbfgs", "powell"])
-    wald = fit.wald_test_terms(scalar=True).table
-    stopped = any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+        ).fit(reml=True, method="powell")
+        wald = fit.wald_test_terms(scalar=True).table
+    stopped = any(issubclass(warning.category, _FIT_WARNINGS) for warning in caught)
     rows = []
     for effect, term in (
         ("pretraining", "C(pretraining, Sum)"),

@@ -5,7 +5,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from statsmodels.stats.multicomp import pairwise_tukeyhsd
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW, ttest_ind
 
 from sweep.errors import InputError
@@ -41,11 +40,16 @@ def pairwise_t(observations: pd.DataFrame, test: str = "paired") -> pd.DataFrame
         t, p, df = _t(a, b, test)
         rows.append((source_a, source_b, len(a), len(b), _mean(a) - _mean(b), t, df, p))
     table = pd.DataFrame(rows, columns=["source_a", "source_b", "n_a", "n_b", "difference", "t", "df", "p"])
-    possible = table["p"].notna()
-    table["p_holm"] = np.nan
-    if possible.any():
-        table.loc[possible, "p_holm"] = multipletests(table.loc[possible, "p"], method="holm")[1]
-    return table
+    return table.assign(p_holm=holm(table["p"].to_numpy()))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's (1979) step-down correction of p-values, shape (tests,); NaN stays NaN and counts for nothing."""
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
+    corrected = np.full(len(p), np.nan)
+    stepped = p[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return corrected
 
 
 def tukey(observations: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

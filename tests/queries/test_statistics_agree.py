@@ -16,9 +16,27 @@ FIGURES = ["df", "df_error", "sum_sq", "sum_sq_error", "f", "p"]
 SIZES = ["partial_eta_sq", "generalised_eta_sq"]
 
 
-def answer(name: str, root: Path, **parameters: str) -> pd.DataFrame:
-    frame: pd.DataFrame = run_query(name, str(root), parameters).to_pandas()
-    return frame
+class Case:
+    """A study on disk, its AUCs by pandas, and the answers of the queries, each asked once."""
+
+    def __init__(self, root: Path, study: Study, **parameters: str) -> None:
+        write(study, root)
+        self.root, self.study, self.parameters = root, study, parameters
+        self.observed = expected_auc(root, study)
+        self.conditions = {model.model_id.rpartition("-")[0] for model in study.models}
+        self._answers: dict[str, pd.DataFrame] = {}
+
+    def answer(self, name: str) -> pd.DataFrame:
+        if name not in self._answers:
+            self._answers[name] = run_query(name, str(self.root), self.parameters).to_pandas()
+        return self._answers[name]
+
+    def observed_in(self, *relations: str) -> pd.DataFrame:
+        """Observations of the bins named; by default of those that figure 6 compares."""
+        bins = self.observed["relation"]
+        if relations:
+            return self.observed[bins.isin(relations)]
+        return self.observed[bins.str.startswith("other_") | (bins == "same_init")]
 
 
 def assert_equal(
@@ -34,14 +52,12 @@ def assert_equal(
         )
 
 
-def check_initialisation(root: Path, study: Study) -> int:
+def check_initialisation(case: Case) -> int:
     """Compare all tests of figure 5; the number of tests that were possible."""
-    observed = expected_auc(root, study)
-    observed = observed[observed["relation"].isin(["same_init", "same_task_same_pretraining"])]
-    rows = answer("anova_initialisation", root)
-    sizes = answer("effect_sizes", root)
+    observed = case.observed_in("same_init", "same_task_same_pretraining")
+    rows, sizes = case.answer("anova_initialisation"), case.answer("effect_sizes")
     sizes = sizes[sizes["figure"] == "5"].set_index(["family", "extra", "design", "effect"])
-    assert len(rows) == 6 * len({(model.task, model.extra) for model in study.models})
+    assert len(rows) == 6 * len({(model.task, model.extra) for model in case.study.models})
     possible = 0
     for (task, extra, design), table in rows.groupby(["task", "extra", "design"]):
         here = observed[(observed["task"] == task) & (observed["extra"] == extra)]
@@ -68,20 +84,12 @@ def check_initialisation(root: Path, study: Study) -> int:
     return possible
 
 
-def check_source(root: Path, study: Study, relations: list[str] | None = None) -> int:
+def check_source(case: Case, *relations: str) -> int:
     """Compare all tests of figure 6; the number of tests that were possible."""
-    observed = expected_auc(root, study)
-    if relations is None:
-        kept = observed["relation"].str.startswith("other_") | (observed["relation"] == "same_init")
-        parameters = {}
-    else:
-        kept = observed["relation"].isin(relations)
-        parameters = {"compare": ",".join(relations)}
-    observed = observed[kept]
-    rows = answer("anova_source", root, **parameters)
-    sizes = answer("effect_sizes", root, **parameters)
+    observed = case.observed_in(*relations)
+    rows, sizes = case.answer("anova_source"), case.answer("effect_sizes")
     sizes = sizes[sizes["figure"] == "6"].set_index(["family", "design"])
-    assert len(rows) == 2 * len({model.model_id.rpartition("-")[0] for model in study.models})
+    assert len(rows) == 2 * len(case.conditions)
     possible = 0
     for _, row in rows.iterrows():
         here = observed[observed["condition"] == row["condition"]]
@@ -103,13 +111,11 @@ def check_source(root: Path, study: Study, relations: list[str] | None = None) -
     return possible
 
 
-def check_pairs(root: Path, study: Study) -> int:
+def check_pairs(case: Case) -> int:
     """Compare all pairwise tests; the number of tests that were possible."""
-    observed = expected_auc(root, study)
-    observed = observed[observed["relation"].str.startswith("other_") | (observed["relation"] == "same_init")]
-    rows = answer("pairwise", root)
+    observed, rows = case.observed_in(), case.answer("pairwise")
     possible = 0
-    for condition in sorted({model.model_id.rpartition("-")[0] for model in study.models}):
+    for condition in sorted(case.conditions):
         here = observed[observed["condition"] == condition]
         table = rows[rows["condition"] == condition]
         if here["relation"].nunique() < 2:
@@ -128,51 +134,44 @@ def check_pairs(root: Path, study: Study) -> int:
     return possible
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(studies())
 def test_any_design(tmp_path_factory: pytest.TempPathFactory, study: Study) -> None:
-    root = tmp_path_factory.mktemp("study")
-    write(study, root)
-    check_initialisation(root, study)
-    check_source(root, study)
-    check_pairs(root, study)
+    case = Case(tmp_path_factory.mktemp("study"), study)
+    check_initialisation(case)
+    check_source(case)
+    check_pairs(case)
 
 
-@pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
-    study, root = Study(factorial(), seed=3), tmp_path_factory.mktemp("paper")
-    write(study, root)
-    return root, study
-
-
-def test_the_papers_design_allows_every_test(paper: tuple[Path, Study]) -> None:
-    assert check_initialisation(*paper) == 12
-    assert check_source(*paper) == 8
-    assert check_pairs(*paper) == 4 * 3 * 6
-    degrees = answer("anova_initialisation", paper[0])[["design", "df", "df_error"]].drop_duplicates()
+def test_the_papers_design_allows_every_test(tmp_path: Path) -> None:
+    case = Case(tmp_path, Study(factorial(), seed=3))
+    assert check_initialisation(case) == 12
+    assert check_source(case) == 8
+    assert check_pairs(case) == 4 * 3 * 6
+    degrees = case.answer("anova_initialisation")[["design", "df", "df_error"]].drop_duplicates()
     assert degrees.to_numpy().tolist() == [["between", 1, 16], ["mixed", 1, 8]]
-    degrees = answer("anova_source", paper[0])[["design", "df", "df_error"]].drop_duplicates()
+    degrees = case.answer("anova_source")[["design", "df", "df_error"]].drop_duplicates()
     assert degrees.to_numpy().tolist() == [["between", 3, 16], ["repeated", 3, 12]]
 
 
-def test_other_sources_can_be_compared(paper: tuple[Path, Study]) -> None:
-    assert check_source(*paper, relations=["random", "same_init", "same_task_same_pretraining"]) == 8
+def test_other_sources_can_be_compared(tmp_path: Path) -> None:
+    bins = ("random", "same_init", "same_task_same_pretraining")
+    case = Case(tmp_path, Study(factorial(), seed=3), compare=", ".join(bins))
+    assert check_source(case, *bins) == 8
 
 
 def test_unequal_cells_lose_no_test(tmp_path: Path) -> None:
     seeds = {("pre0", "identity"): 5, ("pre1", "identity"): 3, ("pre2", "identity"): 4}
-    study = Study(factorial(3, 1, seeds), seed=4)
-    write(study, tmp_path)
-    assert check_initialisation(tmp_path, study) == 6
-    assert check_source(tmp_path, study) == 6
+    case = Case(tmp_path, Study(factorial(3, 1, seeds), seed=4))
+    assert check_initialisation(case) == 6
+    assert check_source(case) == 6
 
 
 def test_one_task_two_pretrainings(tmp_path: Path) -> None:
-    study = Study(factorial(2, 1, 5), seed=5)
-    write(study, tmp_path)
-    assert check_initialisation(tmp_path, study) == 6
-    assert check_source(tmp_path, study) == 4
-    assert check_pairs(tmp_path, study) == 6
+    case = Case(tmp_path, Study(factorial(2, 1, 5), seed=5))
+    assert check_initialisation(case) == 6
+    assert check_source(case) == 4
+    assert check_pairs(case) == 6
 
 
 @pytest.mark.parametrize(
@@ -190,8 +189,7 @@ def test_one_task_two_pretrainings(tmp_path: Path) -> None:
     ],
 )
 def test_an_impossible_test_says_why(tmp_path: Path, study: Study, query: str, reason: str) -> None:
-    write(study, tmp_path)
-    got = answer(query, tmp_path)
+    got = Case(tmp_path, study).answer(query)
     assert len(got)
     assert got["note"].str.contains(reason).all()
     assert got["note"].str.startswith("no test").all()
@@ -199,11 +197,9 @@ def test_an_impossible_test_says_why(tmp_path: Path, study: Study, query: str, r
 
 
 def test_one_pretraining_leaves_the_comparison_of_sources(tmp_path: Path) -> None:
-    study = Study(factorial(1, 1, 5), seed=6)
-    write(study, tmp_path)
-    got = answer("anova_initialisation", tmp_path).set_index(["design", "effect"])
-    observed = expected_auc(tmp_path, study)
-    observed = observed[observed["relation"].isin(["same_init", "same_task_same_pretraining"])]
+    case = Case(tmp_path, Study(factorial(1, 1, 5), seed=6))
+    got = case.answer("anova_initialisation").set_index(["design", "effect"])
+    observed = case.observed_in("same_init", "same_task_same_pretraining")
     between, within = statistics.one_way(observed), statistics.repeated_measures(observed)
     assert got.loc[("between", "mask_source"), "p"] == pytest.approx(between["p"].iloc[0], rel=1e-9)
     assert got.loc[("mixed", "mask_source"), "p"] == pytest.approx(within["p"].iloc[0], rel=1e-9)
@@ -212,8 +208,14 @@ def test_one_pretraining_leaves_the_comparison_of_sources(tmp_path: Path) -> Non
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     study = Study(factorial(2, 1, 3), seed=7)
-    first = study.models[0].model_id
-    study.missing = {(source, first) for source in study.sources}
-    write(study, tmp_path)
-    assert "1 model(s) left out for want of masks" in answer("anova_initialisation", tmp_path)["note"].iloc[0]
-    assert "1 model(s) left out for want of masks" in answer("anova_source", tmp_path)["note"].iloc[0]
+    study.missing = {(source, study.models[0].model_id) for source in study.sources}
+    case = Case(tmp_path, study)
+    for query in ("anova_initialisation", "anova_source"):
+        assert "1 model(s) left out for want of masks" in case.answer(query)["note"].iloc[0]
+
+
+def test_the_axis_of_the_area_can_be_chosen(tmp_path: Path) -> None:
+    case = Case(tmp_path, Study(factorial(2, 1, 4), seed=8), auc_axis="linear")
+    case.observed["auc"] = case.observed["auc_linear"]
+    assert check_initialisation(case) == 6
+    assert check_source(case) == 4

@@ -1,0 +1,167 @@
+"""Finding the SQL files, their headers, parameters and errors; and the same answers in the stand-alone shell."""
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import sweep.queries
+from sweep.errors import InputError, WorkError
+from sweep.queries import list_queries, run_query
+from tests.queries.simulated import Study, factorial, write
+
+SQL = Path(__file__).parents[2] / "queries"
+NAMES = [query.name for query in list_queries()]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("it's a study")
+    write(Study(factorial(2, 2, 3)), folder)
+    return folder
+
+
+def shell() -> str:
+    found = shutil.which("duckdb", path=str(Path(sys.executable).parent))
+    assert found, "the stand-alone shell comes with the development requirements (duckdb-cli)"
+    return found
+
+
+def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
+    assert {path.stem for path in SQL.glob("*.sql")} == {*NAMES, "functions", "views"}
+    assert {"accuracy_curves", "auc", "bins", "anova_initialisation", "anova_source", "pairwise"} <= set(
+        NAMES
+    )
+    assert {"effect_sizes", "map_similarity", "rank2"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("query", list_queries(), ids=NAMES)
+def test_a_header_tells_what_the_answer_holds(query: sweep.queries.Query, root: Path) -> None:
+    assert query.question.endswith("?")
+    assert query.paper
+    assert query.reads
+    columns = run_query(query.name, str(root)).column_names
+    untold = [column for column in columns if column not in query.returns]
+    assert not untold
+
+
+@pytest.mark.parametrize("query", list_queries(), ids=NAMES)
+def test_the_shell_gives_the_same_answer(query: sweep.queries.Query, root: Path) -> None:
+    order = ["functions", "views", "auc"] if query.name != "auc" else ["functions", "views"]
+    order += [needed for needed in query.needs if needed != "auc"]
+    script = "SET VARIABLE results = '" + str(root).replace("'", "''") + "';\n"
+    script += ".mode csv\n.headers on\n.nullvalue NULL\n.output /dev/null\n"
+    script += "".join(f".read {SQL / name}.sql\n" for name in order)
+    script += f".output\n.read {SQL / query.name}.sql\n"
+    done = subprocess.run([shell()], input=script, capture_output=True, text=True, timeout=60, check=True)
+    assert not done.stderr
+    header, *rows = list(csv.reader(done.stdout.splitlines()))
+    table = run_query(query.name, str(root))
+    assert header == table.column_names
+    assert len(rows) == table.num_rows
+    for name, column in zip(header, zip(*rows, strict=True), strict=True):
+        python = table[name].to_pylist()
+        if pa.types.is_floating(table.schema.field(name).type):
+            shown = [np.nan if text == "NULL" else float(text) for text in column]
+            given = [np.nan if value is None else value for value in python]
+            np.testing.assert_allclose(shown, given, rtol=1e-9, atol=1e-12, err_msg=name)
+        else:
+            assert list(column) == [
+                "NULL" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+                for value in python
+            ]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("anova", {}, "no query is called 'anova'; there are: accuracy_curves, anova_initialisation"),
+        ("views", {}, "no query is called 'views'"),
+        ("../views", {}, "no query is called"),
+        ("bins", {"drawz": 3}, "query 'bins' has no parameter drawz; it takes: draws, draw_seed"),
+        ("map_similarity", {"draws": 3}, "query 'map_similarity' has no parameter draws; it takes: none"),
+        ("bins", {"draws": 0}, "draws must be at least 1"),
+        ("bins", {"draws": "many"}, "'many'"),
+        ("bins", {"draws": "1; DROP TABLE auc"}, "DROP TABLE"),
+        ("accuracy_curves", {"per": "model"}, "per is 'model' but must be one of: condition, destination"),
+        ("pairwise", {"auc_axis": "cubic"}, "auc_axis is 'cubic' but must be one of: log, linear"),
+        (
+            "anova_source",
+            {"compare": "same_init,rnd"},
+            "compare is 'same_init,rnd' but the bins of this study",
+        ),
+    ],
+)
+def test_wrong_input_is_one_clear_line(
+    root: Path, name: str, parameters: dict[str, str | int], said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run_query(name, str(root), parameters)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_missing_table_is_named_with_the_remedy(root: Path, tmp_path: Path) -> None:
+    for table in ("models", "similarity"):
+        shutil.copytree(root / table, tmp_path / table)
+    assert run_query("map_similarity", str(tmp_path)).num_rows
+    with pytest.raises(InputError, match=r"'masked'.*no files.*sweep run"):
+        run_query("auc", str(tmp_path))
+    with pytest.raises(InputError) as caught:
+        run_query("rank2", str(tmp_path))
+    assert len(caught.value.problems) == 2
+
+
+def test_a_broken_file_is_named(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "masked" / "part-0.parquet").write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=r"query 'auc': .*masked/part-0\.parquet"):
+        run_query("auc", str(tmp_path))
+
+
+def test_a_query_that_fails_is_one_line(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "masked").iterdir():
+        pq.write_table(pq.read_table(path).drop_columns(["correct"]), path)
+    with pytest.raises(WorkError, match=r"query 'auc' failed: .*correct") as caught:
+        run_query("auc", str(tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_shell_names_a_missing_table(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "models", tmp_path / "models")
+    script = f"SET VARIABLE results = '{tmp_path}';\n.read {SQL}/functions.sql\n.read {SQL}/views.sql\n"
+    done = subprocess.run(
+        [shell()],
+        input=script + "FROM models;\nFROM masked;\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "pre0-identity-s1" in done.stdout
+    assert "table masked has no files" in done.stderr
+    assert "sweep run" in done.stderr
+
+
+def test_files_of_an_installed_wheel(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
+    package = tmp_path / "site-packages" / "sweep"
+    shutil.copytree(SQL, package / "_sql")
+    monkeypatch.setattr(sweep.queries, "__file__", str(package / "queries.py"))
+    assert [query.path.parent for query in list_queries()] == [package / "_sql"] * len(NAMES)
+    assert run_query("auc", str(root)).num_rows
+    shutil.rmtree(package / "_sql")
+    with pytest.raises(InputError, match="SQL files are missing"):
+        list_queries()
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = "import sys, sweep.queries; print(*sorted({'ray', 'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
