@@ -30,7 +30,7 @@ class Dataset(Settings):
     """Which images, at what size, and how they are split."""
 
     source: str
-    """Where the images come from: 'umist:PATH' or 'manifest:PATH.csv'; paths are relative to the study file."""
+    """Where the images come from, as in 'manifest:PATH.csv' (see sweep.data.sources); paths start at the study file."""
     input_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 224
     """Height and width of the networks' input, pixels."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -45,7 +45,7 @@ class Pretraining(Settings):
     """A level of the factor pretraining: the frozen backbone's weights and what its input looks like."""
 
     weights: str
-    """'npz:PATH' or 'random:SEED'; paths are relative to the study file."""
+    """Where the weights come from, as in 'npz:PATH' (see sweep.models.weights); paths start at the study file."""
     channel_order: Literal["RGB", "BGR"] | None = None
     """Overrides the channel order that the weights declare."""
     mean: tuple[float, float, float] | None = None

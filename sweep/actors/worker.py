@@ -30,7 +30,8 @@ class Worker:
         self._store = self._context.store
         self._network = functools.cache(self._load_network)
         self._readout = functools.lru_cache(maxsize=256)(self._load_readout)
-        self._constant_features: dict[tuple[str, tuple[int, ...], int], Array] = {}
+        self._unmasked_features = functools.lru_cache(maxsize=4)(self._compute_unmasked)
+        self._blank_features = functools.lru_cache(maxsize=4)(self._compute_blank)
 
     def do(self, work: Work) -> int:
         """Compute and store the units of `work`; returns how many rows that were.
@@ -149,14 +150,12 @@ class Worker:
         return self._write(written)
 
     def _masked_features(self, work: Masked, inputs: Array, ranks: Array, counts: list[int]) -> Array:
-        """Features of every level's masked inputs, level by level; those no mask can change are kept."""
-        pixels = ranks.shape[1]
+        """Features of every level's masked inputs, level by level; those no mask can change are computed once."""
         levels: dict[int, Array] = {}
-        for count in {0, pixels} & set(counts):
-            key = (work.backbone, work.images, count)
-            if key not in self._constant_features:
-                self._constant_features[key] = self._forward(work.backbone, masked(inputs, ranks, count))
-            levels[count] = self._constant_features[key]
+        if 0 in counts:
+            levels[0] = self._unmasked_features(work.backbone, work.images)
+        if ranks.shape[1] in counts:
+            levels[ranks.shape[1]] = self._blank_features(work.backbone, len(work.images))
         partial = [count for count in counts if count not in levels]
         if partial:
             computed = self._forward(
@@ -164,6 +163,13 @@ class Worker:
             )
             levels |= dict(zip(partial, np.split(computed, len(partial)), strict=True))
         return np.concatenate([levels[count] for count in counts])
+
+    def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Array:
+        return self._forward(backbone, self._inputs(backbone, images))
+
+    def _compute_blank(self, backbone: str, images: int) -> Array:
+        shape = ray.get(self._context.pixels).shape[1:]
+        return np.repeat(self._forward(backbone, np.zeros((1, *shape), np.float32)), images, axis=0)
 
     def _forward(self, backbone: str, inputs: Array) -> Array:
         """Features of any number of inputs, in batches of one size, so that one program is compiled."""

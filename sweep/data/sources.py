@@ -6,11 +6,12 @@ CMYK become RGB; grey stays one channel until the networks need three.
 """
 
 import csv
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -45,11 +46,11 @@ def read_source(source: str, base: Path) -> Iterator[RawImage]:
     kind, _, location = source.partition(":")
     reader = _READERS.get(kind)
     if reader is None or not location:
-        raise InputError(f"dataset.source: '{source}' is no known source; use {' or '.join(_KINDS)}")
-    return reader((base / location).resolve() if not Path(location).is_absolute() else Path(location))
+        raise InputError(f"dataset.source: '{source}' is no known source; use {', '.join(_KINDS)}")
+    return reader(location, base)
 
 
-def decode(path: Path) -> np.ndarray[Any, Any]:
+def decode(path: Path | IO[bytes]) -> np.ndarray[Any, Any]:
     """Pixels of an image file as uint8, grey or RGB, by the module's rules.
 
     Raises ValueError with the reason where the file is no image, is truncated, or is too large.
@@ -107,18 +108,40 @@ def _read_faces_mat(path: Path, name: str, images_per_identity: int) -> Iterator
         )
 
 
-def _read_umist(path: Path) -> Iterator[RawImage]:
+def _read_umist(location: str, base: Path) -> Iterator[RawImage]:
     """Graham & Allinson (1998): 20 people x 19 views from profile to frontal; the index is no angle."""
-    return _read_faces_mat(path, "umist", images_per_identity=19)
+    return _read_faces_mat(base / location, "umist", images_per_identity=19)
 
 
-def _read_orl(path: Path) -> Iterator[RawImage]:
+def _read_orl(location: str, base: Path) -> Iterator[RawImage]:
     """AT&T Laboratories Cambridge: 40 people x 10 near-frontal images."""
-    return _read_faces_mat(path, "orl", images_per_identity=10)
+    return _read_faces_mat(base / location, "orl", images_per_identity=10)
 
 
-def _read_manifest(path: Path) -> Iterator[RawImage]:
+def _read_bundled(location: str, base: Path) -> Iterator[RawImage]:
+    """Images inside the package: rendered heads, 101 identities x 15 views (docs/heads.md)."""
+    import pyarrow.parquet as pq
+
+    path = Path(__file__).parent / "bundled" / f"{location}.parquet"
+    known = sorted(other.stem for other in path.parent.glob("*.parquet"))
+    if location not in known:
+        raise InputError(
+            f"dataset.source: no bundled images are named '{location}'; known: {', '.join(known)}"
+        )
+    for row in pq.read_table(path).to_pylist():
+        yield RawImage(
+            image_id=row["image_id"],
+            identity=row["identity"],
+            pixels=decode(io.BytesIO(row["png"])),
+            place=f"{path.name}: {row['image_id']}",
+            gender=row["gender"],
+            view_deg=row["view_deg"],
+        )
+
+
+def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
     """A CSV with the columns path, identity and optionally gender, view_deg and further labels."""
+    path = base / location
     if not path.is_file():
         raise InputError(f"{path}: no such manifest (dataset.source)")
     try:
@@ -186,9 +209,10 @@ def _read_manifest(path: Path) -> Iterator[RawImage]:
         )
 
 
-_READERS: dict[str, Callable[[Path], Iterator[RawImage]]] = {
+_READERS: dict[str, Callable[[str, Path], Iterator[RawImage]]] = {
+    "bundled": _read_bundled,
     "umist": _read_umist,
     "orl": _read_orl,
     "manifest": _read_manifest,
 }
-_KINDS = ("umist:PATH.mat", "orl:PATH.mat", "manifest:PATH.csv")
+_KINDS = ("bundled:heads", "umist:PATH.mat", "orl:PATH.mat", "manifest:PATH.csv")

@@ -1,12 +1,19 @@
 """Where a backbone's weights come from, and what input they expect.
 
-A source is written `npz:PATH` or `random:SEED` in the study file. What the weights expect of their input
-(channel order, means) belongs to the source; a study may override it.
+What the weights expect of their input (channel order, means) belongs to the source; a study may override it.
+A source is written in the study file as one of
+
+    bundled:NAME      weights inside the package (docs/backbones.md)
+    npz:PATH          arrays blockB_convC/kernel and blockB_convC/bias, and optionally `preprocessing` as JSON
+    keras:imagenet    VGG-16 of keras.applications, fetched once and checked against Keras' own hash
+    keras:PATH        the same layout from a file
+    vggface:PATH      VGG-Face in the layout of keras-vggface, from a file or an http(s) address
+    random:SEED       untrained, at VGG-16's published width
 """
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +22,13 @@ import numpy as np
 
 from sweep.errors import InputError
 from sweep.keys import generator, key_of, key_of_file
+from sweep.models.download import fetched
+from sweep.models.hdf5 import read_layers
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
 from sweep.study import Pretraining
+
+KERAS_IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
+"""Hash of the file that keras.applications fetches, and checks itself; here it names the weights."""
 
 Array = np.ndarray[Any, Any]
 Layers = Mapping[str, tuple[Array, Array]]
@@ -62,17 +74,24 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
     """
     kind, _, location = pretraining.weights.partition(":")
     place = f"factors.pretraining.{level}"
-    if kind == "npz" and location:
-        source = _npz(base / location, place)
-    elif kind == "random" and location.isdecimal():
-        source = _random(int(location))
-    else:
-        raise InputError(f"{place}: '{pretraining.weights}' names no weights; use npz:PATH or random:SEED")
+    opener = _KINDS.get(kind)
+    if opener is None or not location:
+        raise InputError(f"{place}: '{pretraining.weights}' names no weights; use {', '.join(_FORMS)}")
+    source = opener(location, base, place)
     changes = pretraining.model_dump(include={"channel_order", "mean"}, exclude_none=True)
     return replace(source, preprocessing=replace(source.preprocessing, **changes))
 
 
-def _npz(path: Path, place: str) -> WeightSource:
+def _bundled(name: str, base: Path, place: str) -> WeightSource:
+    folder = Path(__file__).parent / "bundled"
+    known = sorted(path.stem for path in folder.glob("*.npz"))
+    if name not in known:
+        raise InputError(f"{place}: no bundled weights are named '{name}'; known: {', '.join(known)}")
+    return _npz(f"{name}.npz", folder, place)
+
+
+def _npz(location: str, base: Path, place: str) -> WeightSource:
+    path = base / location
     if not path.is_file():
         raise InputError(f"{place}: no weight file {path}")
     try:
@@ -113,8 +132,52 @@ def _declared(content: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(content["channel_order"], (first, second, third), float(content["scale"]))
 
 
-def _random(seed: int) -> WeightSource:
+def _keras(location: str, base: Path, place: str) -> WeightSource:
+    """VGG-16 trained on ImageNet (Simonyan & Zisserman 2015), as keras.applications distributes it."""
+    if location != "imagenet":
+        return _hdf5(base / location, LAYERS, Preprocessing(), place)
+
+    def load() -> Layers:
+        import keras
+
+        try:
+            model = keras.applications.VGG16(include_top=False, weights="imagenet")
+        except Exception as error:
+            raise InputError(f"{place}: keras.applications cannot fetch its VGG-16: {error}") from None
+        layers = {name: tuple(model.get_layer(name).get_weights()) for name in LAYERS}
+        return {name: (kernel, bias) for name, (kernel, bias) in layers.items()}
+
+    return WeightSource(
+        key=key_of("keras:imagenet", KERAS_IMAGENET_MD5), preprocessing=Preprocessing(), load=load
+    )
+
+
+def _vggface(location: str, base: Path, place: str) -> WeightSource:
+    """VGG-Face (Parkhi et al. 2015), converted to Keras: layers conv1_1 ... conv5_3, version-1 means."""
+    remote = location.startswith(("http://", "https://"))
+    path = fetched(location, place) if remote else base / location
+    names = [layer.replace("block", "conv").replace("_conv", "_") for layer in LAYERS]
+    return _hdf5(path, names, Preprocessing("BGR", (93.5940, 104.7624, 129.1863)), place)
+
+
+def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place: str) -> WeightSource:
+    if not path.is_file():
+        raise InputError(f"{place}: no weight file {path}")
+
+    def load() -> Layers:
+        stored = read_layers(path, names, place)
+        layers = {layer: stored[name] for layer, name in zip(LAYERS, names, strict=True)}
+        check_layers(layers, f"{place}: {path}")
+        return layers
+
+    return WeightSource(key=key_of_file(path), preprocessing=preprocessing, load=load)
+
+
+def _random(location: str, base: Path, place: str) -> WeightSource:
     """The untrained control: VGG-16 with He-normal kernels (He et al. 2015) and zero biases."""
+    if not location.isdecimal():
+        raise InputError(f"{place}: 'random:{location}' needs a whole number, as in random:1")
+    seed = int(location)
 
     def load() -> Layers:
         layers, channels = {}, 3
@@ -126,3 +189,13 @@ def _random(seed: int) -> WeightSource:
         return layers
 
     return WeightSource(key=key_of("random weights", seed), preprocessing=Preprocessing(), load=load)
+
+
+_KINDS: Mapping[str, Callable[[str, Path, str], WeightSource]] = {
+    "bundled": _bundled,
+    "npz": _npz,
+    "keras": _keras,
+    "vggface": _vggface,
+    "random": _random,
+}
+_FORMS = ("bundled:NAME", "npz:PATH", "keras:imagenet", "keras:PATH", "vggface:PATH", "random:SEED")

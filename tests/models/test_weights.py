@@ -1,6 +1,7 @@
 """Weight sources: what is read, and that a wrong file is named with its layer."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,15 @@ from sweep.models.vgg import LAYERS, VGG16_WIDTHS
 from sweep.models.weights import Preprocessing, open_weights
 from sweep.study import Pretraining
 from tests.studies import narrow_layers, write_weights
+
+
+def arrays_of(name: str) -> dict[str, Any]:
+    """Narrow weights under the names of the npz layout."""
+    return {
+        f"{layer}/{part}": array
+        for layer, pair in narrow_layers(name).items()
+        for part, array in zip(("kernel", "bias"), pair, strict=True)
+    }
 
 
 def opened(weights: str, base: Path, **overrides: object) -> object:
@@ -33,7 +43,7 @@ def test_the_key_is_the_content_and_not_the_name(tmp_path: Path) -> None:
 
 
 def test_random_weights_follow_from_the_seed() -> None:
-    def load(seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    def load(seed: int) -> np.ndarray:
         return open_weights(Pretraining(weights=f"random:{seed}"), Path(), "l").load()["block5_conv3"][0]
 
     np.testing.assert_array_equal(load(1), load(1))
@@ -44,11 +54,7 @@ def test_random_weights_follow_from_the_seed() -> None:
 
 
 def test_preprocessing_belongs_to_the_file_and_can_be_overridden(tmp_path: Path) -> None:
-    arrays = {
-        f"{n}/{p}": a
-        for n, pair in narrow_layers("w").items()
-        for p, a in zip(("kernel", "bias"), pair, strict=True)
-    }
+    arrays = arrays_of("w")
     declared = '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0.5}'
     np.savez(tmp_path / "w.npz", preprocessing=np.array(declared), **arrays)
     own = open_weights(Pretraining(weights="npz:w.npz"), tmp_path, "l").preprocessing
@@ -70,10 +76,23 @@ def test_bounds_are_the_inputs_of_black_and_white() -> None:
     np.testing.assert_array_equal(high, [490, 470, 450])
 
 
-@pytest.mark.parametrize("weights", ["w.npz", "npz:", "random:x", "keras:imagenet2", "random:-1"])
-def test_unknown_kinds(weights: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"factors\.pretraining\.level: '.*' names no weights"):
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("w.npz", "names no weights; use bundled:NAME, npz:PATH"),
+        ("npz:", "names no weights"),
+        ("caffe:w", "names no weights"),
+        ("random:x", "needs a whole number"),
+        ("random:-1", "needs a whole number"),
+        ("keras:imagenet2", "no weight file"),
+        ("vggface:none.h5", "no weight file"),
+        ("bundled:none", "no bundled weights are named 'none'; known: "),
+    ],
+)
+def test_weights_that_do_not_exist(weights: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=expected) as caught:
         opened(weights, tmp_path)
+    assert str(caught.value).startswith("factors.pretraining.level: ")
 
 
 def test_broken_files_name_the_layer(tmp_path: Path) -> None:
@@ -82,11 +101,7 @@ def test_broken_files_name_the_layer(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(InputError, match="not a readable npz file"):
         opened("npz:text.npz", tmp_path)
-    arrays = {
-        f"{n}/{p}": a
-        for n, pair in narrow_layers("w").items()
-        for p, a in zip(("kernel", "bias"), pair, strict=True)
-    }
+    arrays = arrays_of("w")
     lacking = {name: array for name, array in arrays.items() if not name.startswith("block3_conv2")}
     np.savez(tmp_path / "lacking.npz", **lacking)
     with pytest.raises(InputError, match=r"lacks the array 'block3_conv2/kernel' \(2 missing in all\)"):
@@ -100,12 +115,8 @@ def test_broken_files_name_the_layer(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    arrays = {
-        f"{n}/{p}": a
-        for n, pair in narrow_layers("w").items()
-        for p, a in zip(("kernel", "bias"), pair, strict=True)
-    }
-    np.savez(tmp_path / "p.npz", **{**arrays, "block1_conv1/kernel": np.array([{"a": 1}], dtype=object)})  # type: ignore[arg-type]
+    arrays = arrays_of("w")
+    np.savez(tmp_path / "p.npz", **{**arrays, "block1_conv1/kernel": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(InputError, match="not a readable npz file"):
         open_weights(Pretraining(weights="npz:p.npz"), tmp_path, "l").load()
 
