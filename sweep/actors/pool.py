@@ -33,9 +33,10 @@ class WorkerPool:
         actor: Any = ray.remote(
             num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
         )(Worker)
-        # In a list the reference reaches the constructor unresolved, so a restarted worker can resolve it again.
+        # Every call names the context, so a worker that was restarted finds it again; in a list the reference is
+        # not resolved by Ray for each call but by the worker once.
         self._context = [ray.put(context)]
-        self._workers = [actor.remote(self._context, math.ceil(share.cpus)) for _ in range(share.count)]
+        self._workers = [actor.remote(math.ceil(share.cpus)) for _ in range(share.count)]
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -68,11 +69,10 @@ class WorkerPool:
             self._feed(worker, waiting, flying)
         return failures
 
-    @staticmethod
-    def _feed(worker: Any, waiting: Iterable[Work], flying: dict[Any, tuple[Any, Work]]) -> None:
+    def _feed(self, worker: Any, waiting: Iterable[Work], flying: dict[Any, tuple[Any, Work]]) -> None:
         piece = next(iter(waiting), None)
         if piece is not None:
-            flying[worker.do.remote(piece)] = (worker, piece)
+            flying[worker.do.remote(self._context, piece)] = (worker, piece)
 
 
 def last_line(error: Exception) -> str:

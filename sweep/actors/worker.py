@@ -22,12 +22,25 @@ BATCH_PIXELS = 400_000
 
 
 class Worker:
-    """Does one piece of work after the other; every result is stored before a call returns."""
+    """The actor itself: one process, one device."""
 
-    def __init__(self, context: "list[ray.ObjectRef[Context]]", threads: int) -> None:
+    def __init__(self, threads: int) -> None:
         configure_tensorflow(threads)
-        self._context: Context = ray.get(context[0])
-        self._store = self._context.store
+        self._bench: Bench | None = None
+
+    def do(self, context: "list[ray.ObjectRef[Context]]", work: Work) -> int:
+        """Compute and store the units of `work`; `context` holds a reference, resolved at the first call."""
+        if self._bench is None:
+            self._bench = Bench(ray.get(context[0]))
+        return self._bench.do(work)
+
+
+class Bench:
+    """What a worker keeps at hand, and how each kind of work is done; every result is stored before `do` returns."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._store = context.store
         self._network = functools.cache(self._load_network)
         self._readout = functools.lru_cache(maxsize=256)(self._load_readout)
         self._unmasked_features = functools.lru_cache(maxsize=4)(self._compute_unmasked)
