@@ -13,7 +13,7 @@
 --   per        'condition' or 'destination': rows of accuracy_curves.sql ('condition')
 --   task       task shown by rank2.sql (every task with more than two classes)
 
-SET VARIABLE results = coalesce(getvariable('results'), 'results');
+SET VARIABLE results = rtrim(coalesce(getvariable('results'), 'results'), '/');
 SET VARIABLE auc_axis = coalesce(getvariable('auc_axis'), 'log');
 SET VARIABLE draws = coalesce(getvariable('draws'), 100)::BIGINT;
 SET VARIABLE draws = if(getvariable('draws') > 0, getvariable('draws'), error('draws must be at least 1'));

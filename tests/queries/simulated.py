@@ -58,7 +58,8 @@ def factorial(
 ) -> list[Model]:
     """All cells of a factorial; `seeds` may differ per (pretraining, task)."""
     names = sorted(extra or {})
-    levels = [[f"{name}{i}" for i in range((extra or {})[name])] for name in names]
+    # Levels sort the other way round than the names of their factors do.
+    levels = [[f"{name[::-1]}{i}" for i in range((extra or {})[name])] for name in names]
     models = []
     for p, t in product(range(pretrainings), range(tasks)):
         pretraining, task = f"pre{p}", ("identity", "gender", "view")[t]
@@ -261,7 +262,7 @@ def studies(draw: st.DrawFn) -> Study:
     models = factorial(pretrainings, tasks, seeds, extra)
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     study = Study(
-        models, percents=(0.0, 0.3, 3.2, 31.6), n_images=7, n_random=1, seed=int(rng.integers(2**31))
+        models, percents=(0.0, 0.3, 3.2, 31.6, 100.0), n_images=7, n_random=1, seed=int(rng.integers(2**31))
     )
     share = draw(st.sampled_from([0.0, 0.0, 0.1, 0.5]))
     study.missing = {

@@ -51,6 +51,7 @@ def test_every_pair_has_the_bin_of_the_contract(tmp_path: Path) -> None:
     for source, destination, bin_ in got[["source_id", "destination_id", "relation"]].itertuples(index=False):
         expected = relation(models[source], models[destination]) if source in models else "random"
         assert bin_ == expected
+    assert "pre0-identity-tnemgua0-daeh1" in set(got["condition"])
     assert {"other_both", "other_augment_head", "other_head_pretraining_task"} <= set(got["relation"])
 
 
@@ -59,10 +60,10 @@ def test_a_level_that_is_not_given_counts_as_a_level(tmp_path: Path) -> None:
     write(study, tmp_path)
     for path in (tmp_path / "models").iterdir():
         table = pq.read_table(path).to_pandas()
-        table["head"] = table["head"].where(table["head"] == "head1", None)
+        table["head"] = table["head"].where(table["head"] == "daeh1", None)
         pq.write_table(pq.read_table(path).from_pandas(table, schema=pq.read_schema(path)), path)
     got = answer("auc", tmp_path)
-    assert set(got["condition"]) == {"pre0-identity-none", "pre0-identity-head1"}
+    assert set(got["condition"]) == {"pre0-identity-none", "pre0-identity-daeh1"}
     assert {"other_head", "same_task_same_pretraining"} <= set(got["relation"])
 
 
