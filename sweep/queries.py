@@ -87,6 +87,10 @@ def run_query(name: str, results: str, parameters: Mapping[str, Value] | None = 
             raise InputError(f"query {name!r}: {_first_line(error)}") from error
         except duckdb.Error as error:
             raise WorkError(f"query {name!r} failed: {_first_line(error)}") from error
+        except RuntimeError as error:
+            if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
     return answer
 
 
