@@ -214,6 +214,10 @@ def _linear(step: Step, x: Tensor, kernel: Tensor) -> Tensor:
         return tf.nn.avg_pool2d(x, step.size, step.stride, step.padding.upper())
     if len(step.kernel_shape) == 2:
         return tf.matmul(x, kernel)
+    if _is_thinned(step):
+        (rows, columns), pads = step.stride, _pads(step)
+        every = tf.nn.conv2d(tf.pad(x, [(0, 0), *pads, (0, 0)]), kernel, 1, "VALID", dilations=step.dilation)
+        return every[:, ::rows, ::columns]
     return tf.nn.conv2d(x, kernel, step.stride, step.padding.upper(), dilations=step.dilation)
 
 
@@ -230,11 +234,47 @@ def _transposed(step: Step, s: Tensor, kernel: Tensor) -> Tensor:
     if len(step.kernel_shape) == 2:
         return tf.matmul(s, kernel, transpose_b=True)
     height, width, channels = *step.before[:2], kernel.shape[2]
+    if _is_thinned(step):
+        ((top, bottom), (left, right)), reaches = _pads(step), _reaches(step)
+        padded = (height + top + bottom, width + left + right)
+        every = [tf.shape(s)[0], *(n - k + 1 for n, k in zip(padded, reaches, strict=True)), s.shape[-1]]
+        spread = tf.raw_ops.StridedSliceGrad(
+            shape=every, begin=[0] * 4, end=every, strides=[1, *step.stride, 1], dy=s
+        )
+        shape = [tf.shape(s)[0], *padded, channels]
+        back = tf.nn.conv2d_transpose(spread, kernel, shape, 1, "VALID", dilations=step.dilation)
+        return tf.ensure_shape(
+            back[:, top : top + height, left : left + width], (None, height, width, channels)
+        )
     shape = [tf.shape(s)[0], height, width, channels]
     back = tf.nn.conv2d_transpose(
         s, kernel, shape, step.stride, step.padding.upper(), dilations=step.dilation
     )
     return tf.ensure_shape(back, (None, height, width, channels))
+
+
+def _is_thinned(step: Step) -> bool:
+    """Whether a convolution is computed at every place, then thinned out to its stride.
+
+    TensorFlow 2.21's oneDNN kernels return wrong values for unequal strides (seen with one input channel and one
+    output column), and not all of its kernels take stride and dilation together.
+    """
+    return step.stride[0] != step.stride[1] or (max(step.stride) > 1 and max(step.dilation) > 1)
+
+
+def _reaches(step: Step) -> tuple[int, int]:
+    """Rows and columns from a window's first to its last, in pixels."""
+    rows, columns = (d * (k - 1) + 1 for k, d in zip(step.kernel_shape[:2], step.dilation, strict=True))
+    return rows, columns
+
+
+def _pads(step: Step) -> list[tuple[int, int]]:
+    """Rows and columns of zeros that the padding adds, before and after."""
+    if step.padding == "valid":
+        return [(0, 0), (0, 0)]
+    sizes = zip(step.before[:2], step.after[:2], step.stride, _reaches(step), strict=True)
+    missing = [max((n_out - 1) * stride + reach - n, 0) for n, n_out, stride, reach in sizes]
+    return [(total // 2, total - total // 2) for total in missing]
 
 
 def _gains(

@@ -45,8 +45,6 @@ class Conv:
                 f"convolution '{self.name}': kernel {self.kernel.shape} and bias {self.bias.shape} do not fit; "
                 "expected (height, width, in, out) and (out,)"
             )
-        if self.stride != (1, 1) and self.dilation != (1, 1):
-            raise InputError(f"convolution '{self.name}': stride and dilation together are not supported")
         _check_padding(self)
 
 

@@ -12,6 +12,9 @@ from tests.lrp.twin import LinearRule
 
 INNVESTIGATE = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat")
 
+PAIRS = st.one_of(st.just((1, 1)), st.just((2, 2)), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+"""Strides: most often 1 or 2 both ways."""
+
 
 def conv(
     rng: np.random.Generator, n_in: int, n_out: int, size: Any = (3, 3), *, bias: float = 0.3, **more: Any
@@ -64,21 +67,21 @@ def networks(draw: st.DrawFn) -> Network:
         height, width, _ = here()
         return (draw(st.integers(1, min(limit, height))), draw(st.integers(1, min(limit, width)))), padding
 
-    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
     if draw(st.booleans()):
         add(ZeroPad(draw(st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2))))
     for _ in range(draw(st.integers(0, 3))):
         size, padding = window(3)
-        more: dict[str, Any] = {"stride": draw(pair)} if draw(st.booleans()) else {}
-        if not more and padding == "same":
-            more = {"dilation": draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))}
-        add(conv(rng, here()[2], draw(st.integers(1, 4)), size, padding=padding, **more))
+        stride, dilation = draw(PAIRS), (1, 1)
+        if padding == "same":
+            dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+        more: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+        add(conv(rng, here()[2], draw(st.integers(1, 4)), size, **more))
         if draw(st.integers(0, 4)):
             add(ReLU())
         kind = draw(st.sampled_from((None, MaxPool, AveragePool)))
         if kind is not None:
             size, padding = window(3)
-            add(kind(size, size if draw(st.booleans()) else draw(pair), padding))
+            add(kind(size, size if draw(st.booleans()) else draw(PAIRS), padding))
     add(Flatten())
     for _ in range(draw(st.integers(0, 2))):
         add(dense(rng, here()[0], draw(st.integers(2, 6))))

@@ -40,6 +40,23 @@ def test_forward_is_the_plain_network() -> None:
     assert forward(WHOLE, IMAGES[:0]).shape == (0, 4)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("dilation", [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.parametrize("stride", [(1, 3), (3, 1), (2, 1), (2, 2)])
+def test_any_stride_and_dilation(stride: Any, dilation: Any, padding: Any) -> None:
+    rng = np.random.default_rng(0)
+    # One input channel, and as little as one output column: where TensorFlow 2.21 by itself goes wrong.
+    layer = nets.conv(rng, 1, 2, (2, 2), stride=stride, dilation=dilation, padding=padding)
+    network = Network((layer, Flatten()), (5, 4, 1))
+    images = rng.standard_normal((2, 5, 4, 1)).astype(np.float32)
+    expected = [twin.relevance(network, image, [twin.epsilon_rule(0.1)], 0) for image in images]
+    maps, logits = relevance(
+        network, images, 0, {"kinds": {"conv": {"rule": "epsilon", "epsilon": 0.1}}}, return_logits=True
+    )
+    np.testing.assert_allclose(logits, [each[1] for each in expected], atol=1e-6)
+    np.testing.assert_allclose(maps, [each[0] for each in expected], atol=1e-6)
+
+
 @pytest.mark.parametrize("bias", ["innvestigate", "split"])
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_sharing_a_backbone_changes_nothing(name: str, bias: Any) -> None:
