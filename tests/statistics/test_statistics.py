@@ -185,8 +185,10 @@ def test_areas() -> None:
     assert statistics.area_under_curve(percents, [1, 1, 0, 0]) == pytest.approx(0.5)
     linear = statistics.area_under_curve(percents, [1, 1, 0, 0], "linear")
     assert linear == pytest.approx((1 + 4.5) / 100)
-    shuffled = statistics.area_under_curve([10, 100, 0, 1], [[0, 0, 1, 1], [1, 1, 1, 1]])
-    np.testing.assert_allclose(shuffled, [0.5, 1.0])
+    sorted_ = statistics.area_under_curve([0.1, 1, 10], [[1.0, 0.8, 0.0], [1.0, 1.0, 1.0]])
+    np.testing.assert_allclose(sorted_, [0.65, 1.0])
+    shuffled = statistics.area_under_curve([1, 0.1, 10], [[0.8, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    np.testing.assert_allclose(shuffled, sorted_)
 
 
 def test_a_bootstrap_is_seeded_and_holds_the_mean() -> None:
