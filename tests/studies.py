@@ -66,7 +66,7 @@ def narrow_layers(name: str) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray
 
 def write_weights(path: Path, name: str) -> Path:
     """Write `narrow_layers` in the npz layout."""
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for layer, (kernel, bias) in narrow_layers(name).items():
         arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"] = kernel, bias
     np.savez(path, **arrays)

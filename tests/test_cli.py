@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def missing_folder(study: SmallStudy) -> None:
 
 
 def missing_layer(study: SmallStudy) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (kernel, bias) in narrow_layers("first").items():
         if name != "block4_conv2":
             arrays[f"{name}/kernel"], arrays[f"{name}/bias"] = kernel, bias
@@ -37,7 +38,7 @@ def missing_layer(study: SmallStudy) -> None:
 
 
 def wrong_shape(study: SmallStudy) -> None:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, (kernel, bias) in narrow_layers("first").items():
         arrays[f"{name}/kernel"], arrays[f"{name}/bias"] = (
             kernel[:, :2] if name == "block1_conv1" else kernel,

@@ -9,7 +9,7 @@ from sweep.masking import masked, random_ranks, removal_ranks, removed_count
 
 
 @given(hnp.arrays(np.float32, (3, 12), elements=st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0])))
-def test_ranks_follow_absolute_relevance_then_position(maps: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_ranks_follow_absolute_relevance_then_position(maps: np.ndarray) -> None:
     for own, ranks in zip(maps, removal_ranks(maps), strict=True):
         slow = sorted(range(len(own)), key=lambda pixel: (-abs(float(own[pixel])), pixel))
         assert [slow.index(pixel) for pixel in range(len(own))] == ranks.tolist()

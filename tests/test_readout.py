@@ -8,7 +8,7 @@ from sweep.readout import Readout, ReadoutTraining
 from sweep.study import Finetune
 
 
-def problem(images: int = 60, width: int = 40, classes: int = 5) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+def problem(images: int = 60, width: int = 40, classes: int = 5) -> tuple[np.ndarray, ...]:
     draws = np.random.default_rng(3)
     labels = draws.integers(0, classes, images)
     features = np.maximum(

@@ -35,8 +35,11 @@ class Finished:
     output: str
 
     def table(self, name: str, where: str = "true") -> list[dict[str, Any]]:
-        relation = duckdb.sql(f"FROM read_parquet('{self.results}/small/{name}/*.parquet') WHERE {where}")
-        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+        files = f"{self.results}/small/{name}/*.parquet"
+        with duckdb.connect() as connection:
+            rows = connection.execute(f"FROM read_parquet('{files}') WHERE {where}")
+            columns = [column[0] for column in rows.description or ()]
+            return [dict(zip(columns, row, strict=True)) for row in rows.fetchall()]
 
     def files(self) -> Mapping[str, bytes]:
         root = self.results / "small"
