@@ -5,21 +5,20 @@ backward pass. Graphs are traced once per architecture and composite, whatever t
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from math import ceil, prod
 from typing import Any, Literal, TypeAlias, overload
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
 from sweep.errors import InputError
-from sweep.lrp import graph
 from sweep.lrp.composites import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
-from sweep.lrp.graph import Step, Tensor, Weights
 from sweep.lrp.network import Dense, Flatten, FloatArray, Network
+from sweep.lrp.program import program_of, weights_of
+from sweep.lrp.steps import Tensor, Weights, prepare
+from sweep.lrp.steps import steps as describe
 
 Bounds: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 """(low, high): the input's valid range, after preprocessing; a number each, or one per channel."""
@@ -30,71 +29,6 @@ CHUNK_BYTES = 2**30
 """Aim for the memory one pass takes on top of the weights; sets how many images and readouts it holds."""
 
 
-class _Program:
-    """The traced graphs of one architecture with one composite."""
-
-    def __init__(self, steps: tuple[Step, ...]) -> None:
-        self.steps = steps
-        self._traced: dict[str, Any] = {}
-
-    def run(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
-        """The plain forward pass."""
-        if "run" not in self._traced:
-            function = tf.function(lambda w, x: graph.run(self.steps, w, x), autograph=False)
-            self._traced["run"] = function.get_concrete_function(_specs(weights), self._images())
-        return self._traced["run"](weights, images)
-
-    def record(self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None) -> tuple[Tensor, Any]:
-        """The output, and what the backward pass shares."""
-        box = () if bounds is None else (bounds,)
-        if (key := f"record {len(box)}") not in self._traced:
-            function = tf.function(
-                lambda w, x, b: graph.record(self.steps, w, x, b[0] if b else None), autograph=False
-            )
-            self._traced[key] = function.get_concrete_function(_specs(weights), self._images(), _specs(box))
-        return self._traced[key](weights, images, box)  # type: ignore[no-any-return]
-
-    def propagate(
-        self, weights: Sequence[Weights], shared: Any, relevance: Tensor, *, to_map: bool
-    ) -> Tensor:
-        """Relevance of the output sent back to the input; summed over channels where `to_map`."""
-        key = f"propagate {to_map}"
-        if key not in self._traced:
-            function = tf.function(
-                lambda w, s, r: graph.propagate(self.steps, w, s, r, sum_channels=to_map), autograph=False
-            )
-            spec = tf.TensorSpec((None, *relevance.shape[1:]))
-            self._traced[key] = function.get_concrete_function(
-                _specs(weights), _specs(shared, batched=True), spec
-            )
-        return self._traced[key](weights, shared, relevance)
-
-    def _images(self) -> Any:
-        return tf.TensorSpec((None, *self.steps[0].before))
-
-
-def _specs(tensors: Any, *, batched: bool = False) -> Any:
-    return tf.nest.map_structure(
-        lambda t: tf.TensorSpec((None, *t.shape[1:]) if batched else t.shape), tensors
-    )
-
-
-@lru_cache(maxsize=64)
-def _program(steps: tuple[Step, ...]) -> _Program:
-    return _Program(steps)
-
-
-_prepared: "WeakKeyDictionary[Network, dict[tuple[Step, ...], list[Weights]]]" = WeakKeyDictionary()
-"""Modified weights of each living network, by how they were asked for."""
-
-
-def _weights(network: Network, steps: tuple[Step, ...]) -> list[Weights]:
-    known = _prepared.setdefault(network, {})
-    if steps not in known:
-        known[steps] = [graph.prepare(layer, step) for layer, step in zip(network.layers, steps, strict=True)]
-    return known[steps]
-
-
 def forward(network: Network, images: npt.ArrayLike) -> FloatArray:
     """Run a network on preprocessed images.
 
@@ -102,11 +36,11 @@ def forward(network: Network, images: npt.ArrayLike) -> FloatArray:
     Raises InputError where the images do not fit the network.
     """
     batch = _checked(network, images)
-    steps = graph.steps(network, [None] * len(network.layers))
+    steps = describe(network, [None] * len(network.layers))
     if not steps:
         return batch
     chunk = max(1, CHUNK_BYTES // (4 * 4 * max(map(prod, network.shapes))))
-    program, weights = _program(steps), _weights(network, steps)
+    program, weights = program_of(steps), weights_of(network, steps)
     parts = [program.run(weights, tf.constant(part)).numpy() for _, part in _chunks(batch, chunk)]
     return np.concatenate(parts) if parts else np.zeros((0, *network.output_shape), np.float32)
 
@@ -235,8 +169,8 @@ def _relevance(
         heads = [_Head(network, readout, index, chosen, bias) for index, readout in enumerate(readouts)]
         n_classes = [readout.bias.size for readout in readouts]
     classes = _classes(targets, n_classes, len(batch), single=readouts is None)
-    steps = graph.steps(network, rules)
-    program, weights = _program(steps), _weights(network, steps)
+    steps = describe(network, rules)
+    program, weights = program_of(steps), weights_of(network, steps)
     box = _box(network, bounds) if any(rule and rule.needs_bounds for rule in rules) else None
 
     maps = np.zeros((len(n_classes), len(batch), *network.input_shape[:2]), np.float32)
@@ -279,9 +213,9 @@ class _Head:
         network = Network((Flatten(), readout), (1, 1, n_features))
         self._shape = network.input_shape
         self._readout = readout
-        steps = graph.steps(network, [None, rule])
-        self._program = _program(steps)
-        self._weights: list[Weights] = [{}, graph.prepare(readout, steps[1])]
+        steps = describe(network, [None, rule])
+        self._program = program_of(steps)
+        self._weights: list[Weights] = [{}, prepare(readout, steps[1])]
 
     def logits(self, output: Tensor) -> FloatArray:
         """Logits (image, class) of the backbone's output."""

@@ -16,6 +16,7 @@ from sweep.lrp import (
     ReLU,
     engine,
     forward,
+    program,
     relevance,
     shared_relevance,
 )
@@ -154,30 +155,30 @@ def test_memory_does_not_grow_with_changing_readouts() -> None:
     for _ in range(20):
         call()
     gc.collect()
-    before, known = resident_bytes(), engine._program.cache_info().misses
+    before, known = resident_bytes(), program.program_of.cache_info().misses
     for _ in range(200):
         call()
     gc.collect()
     assert resident_bytes() - before < 30e6
-    assert engine._program.cache_info().misses == known
+    assert program.program_of.cache_info().misses == known
 
 
 def test_backbones_of_one_architecture_share_their_graphs() -> None:
     for seed in (11, 12):
         relevance(nets.small(seed), IMAGES, 0)
-    known = engine._program.cache_info().misses
+    known = program.program_of.cache_info().misses
     relevance(nets.small(13), IMAGES[:2], 0)
-    assert engine._program.cache_info().misses == known
+    assert program.program_of.cache_info().misses == known
 
 
 def test_prepared_weights_die_with_their_network() -> None:
     network = nets.small(21)
     forward(network, IMAGES)
-    assert network in engine._prepared
-    known = len(engine._prepared)
+    assert network in program._prepared
+    known = len(program._prepared)
     del network
     gc.collect()
-    assert len(engine._prepared) < known
+    assert len(program._prepared) < known
 
 
 @pytest.mark.parametrize(
