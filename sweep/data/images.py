@@ -1,5 +1,6 @@
 """The images of a study: squared, resized, split and selected, ready for any backbone."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ class Images:
     """uint8 RGB, (image, size, size, 3)."""
     keys: tuple[str, ...]
     """Content key of each image as the networks see it."""
+    places: tuple[str, ...]
+    """Where each image comes from: file and row or index, for messages."""
 
     @property
     def ids(self) -> list[str]:
@@ -53,10 +56,11 @@ class Images:
             known = ", ".join(self.label_columns)
             raise InputError(f"factors.task: '{task}' is no label of the images; known: {known}")
         values = self.table[task].to_pylist()
-        empty = [image for image, value in zip(self.ids, values, strict=True) if value is None]
+        empty = [place for place, value in zip(self.places, values, strict=True) if value is None]
         if empty:
             raise InputError(
-                f"factors.task: '{task}' has no value for {len(empty)} of {len(values)} images, as for '{empty[0]}'"
+                f"factors.task: {empty[0]}: '{task}' is empty, as it is for {len(empty)} of {len(values)} images; "
+                "label them or leave them out"
             )
         classes = [str(value) for value in values]
         if len(set(classes)) < 2:
@@ -97,11 +101,28 @@ def load_images(dataset: Dataset, base: Path) -> Images:
     if dataset.stratify not in columns or dataset.stratify in _NO_TASK:
         known = ", ".join(name for name in columns if name not in _NO_TASK)
         raise InputError(f"dataset.stratify: '{dataset.stratify}' is no label of the images; known: {known}")
+    _check_alone(columns[dataset.stratify], list(places.values()), dataset.stratify)
     columns["split"] = split(
         columns["image_id"], columns[dataset.stratify], dataset.validation_fraction, dataset.split_seed
     )
     table = pa.table(columns, schema=with_extra("images", labels))
-    return Images(table=table, pixels=np.stack(pixels), keys=tuple(key_of_array(image) for image in pixels))
+    return Images(
+        table=table,
+        pixels=np.stack(pixels),
+        keys=tuple(key_of_array(image) for image in pixels),
+        places=tuple(places.values()),
+    )
+
+
+def _check_alone(strata: Sequence[Any], places: Sequence[str], column: str) -> None:
+    """A class needs an image to train on and one to hold back."""
+    members = Counter(strata)
+    alone = [(place, value) for place, value in zip(places, strata, strict=True) if members[value] == 1]
+    if alone:
+        raise InputError(
+            f"dataset: {alone[0][0]}: the only image with {column} '{alone[0][1]}' ({len(alone)} such in all); "
+            "a split needs two, one to train on and one to hold back"
+        )
 
 
 def squared(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sweep.data.images import Images, load_images, select, split, squared
+from sweep.data.sources import decode
 from sweep.errors import InputError
 from sweep.study import Dataset, RelevanceImages
 from tests.studies import write_faces
@@ -144,6 +145,39 @@ def test_a_truncated_png_and_a_bomb_are_named(tmp_path: Path) -> None:
         load_images(write_manifest(tmp_path, "bomb.png,p1,x"), tmp_path)
 
 
+def test_an_identity_with_one_image_is_named(tmp_path: Path) -> None:
+    for index, name in enumerate("abc"):
+        Image.new("L", (8, 8), index).save(tmp_path / f"{name}.png")
+    dataset = write_manifest(tmp_path, "a.png,p1,x", "b.png,p2,x", "c.png,p1,x")
+    with pytest.raises(
+        InputError, match=r"manifest\.csv: row 3: the only image with identity 'p2' \(1 such in all\)"
+    ):
+        load_images(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.fromarray(np.full((8, 8), 25700, np.uint16)), 100),
+        (Image.new("RGBA", (8, 8), (200, 200, 200, 0)), 128),
+        (Image.new("RGB", (8, 8), (9, 9, 9)), 9),
+        (Image.new("LA", (8, 8), (40, 255)), 40),
+        (Image.new("1", (8, 8), 1), 255),
+        (Image.new("P", (8, 8)), 0),
+        (Image.new("CMYK", (8, 8), (0, 0, 0, 255)), 0),
+    ],
+)
+def test_every_kind_of_pixel_is_read_by_the_documented_rules(
+    tmp_path: Path, image: Image.Image, expected: int
+) -> None:
+    name = "image.tif" if image.mode == "CMYK" else "image.png"
+    image.save(tmp_path / name)
+    pixels = decode(tmp_path / name)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape in ((8, 8), (8, 8, 3))
+    assert (pixels == expected).all()
+
+
 def test_unknown_sources_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'faces' is no known source"):
         load_images(Dataset(source="faces"), tmp_path)
@@ -162,7 +196,9 @@ def test_a_task_needs_a_label_for_every_image(faces: Images, tmp_path: Path) -> 
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     Image.new("L", (8, 8), 9).save(tmp_path / "b.png")
     partly = load_images(write_manifest(tmp_path, "a.png,p1,male", "b.png,p1,"), tmp_path)
-    with pytest.raises(InputError, match="'gender' has no value for 1 of 2 images, as for 'b'"):
+    with pytest.raises(
+        InputError, match=r"manifest\.csv: row 3: 'gender' is empty, as it is for 1 of 2 images"
+    ):
         partly.labels("gender")
     with pytest.raises(InputError, match="every image has the same 'identity'"):
         partly.labels("identity")
