@@ -37,6 +37,11 @@ class Phase:
     """Height and width of the input in pixels."""
     zoom: tuple[float, float]
     """Range of the crop's width as a fraction of the image's; above 1 the image is reflected at its borders."""
+    jitter: float
+    """Strength of the brightness and contrast changes."""
+    instance_weight: float
+    """Weight of the loss that asks to tell every image from every other one. Labels alone let the last features
+    of a narrow network collapse to as many directions as there are classes, and leave little for other tasks."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,8 @@ class Recipe:
     """Last epochs, in which the rate goes to nothing wherever the cycle stands."""
     weight_decay: float
     """L2 penalty on the kernels."""
-    instance_weight: float
-    """Weight of the loss that asks to tell every image from every other one. Labels alone let the last features
-    of a narrow network collapse to as many directions as there are classes, and leave little for other tasks."""
     grey: float
     """Share of the training views shown in greyscale, since the backbones are used on grey faces."""
-    jitter: float
-    """Strength of the brightness and contrast changes."""
     rotation: float
     """Largest rotation in degrees."""
     shift: float
@@ -119,8 +119,8 @@ def augment(images: Array, phase: Phase, recipe: Recipe, rng: np.random.Generato
     ).numpy()
     grey = (rng.random(count) < recipe.grey)[:, None, None, None]
     pixels = np.where(grey, pixels @ LUMINANCE, pixels)
-    gain = np.exp(rng.normal(0, 0.5 * recipe.jitter, (count, 1, 1, 1)))
-    offset = rng.normal(0, 64 * recipe.jitter, (count, 1, 1, 1))
+    gain = np.exp(rng.normal(0, 0.5 * phase.jitter, (count, 1, 1, 1)))
+    offset = rng.normal(0, 64 * phase.jitter, (count, 1, 1, 1))
     middle = pixels.mean((1, 2, 3), keepdims=True)
     varied: Array = np.clip((pixels - middle) * gain + middle + offset, 0, 255).astype(np.float32)
     return varied
@@ -159,7 +159,7 @@ class Trainer:
         self._step = tf.function(self._step_eager, reduce_retracing=True)
         self._predict = tf.function(lambda x: self.model(x, training=False)[0], reduce_retracing=True)
 
-    def _step_eager(self, x: Any, labels: Any) -> Any:
+    def _step_eager(self, x: Any, labels: Any, instance_weight: Any) -> Any:
         recipe = self.recipe
         with tf.GradientTape() as tape:
             logits, codes = self.model(x, training=True)
@@ -176,7 +176,7 @@ class Trainer:
             )
             kernels = [v for v in self.model.trainable_variables if v.path.endswith("kernel")]
             penalty = tf.add_n([tf.nn.l2_loss(kernel.value) for kernel in kernels])
-            loss = label_loss + recipe.instance_weight * instance_loss + recipe.weight_decay * penalty
+            loss = label_loss + instance_weight * instance_loss + recipe.weight_decay * penalty
         variables = self.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)
         hits = tf.reduce_mean(tf.cast(tf.argmax(logits, 1) == labels, tf.float32))
@@ -199,10 +199,11 @@ class Trainer:
         totals = np.zeros(3)
         for number in range(self.steps_per_epoch):
             chosen = order[number * self.recipe.batch : (number + 1) * self.recipe.batch]
-            shown = np.concatenate([chosen, chosen]) if self.recipe.instance_weight else chosen
+            shown = np.concatenate([chosen, chosen]) if phase.instance_weight else chosen
             pixels = augment(data.images[shown], phase, self.recipe, rng)
             self.optimizer.learning_rate.assign(self.rate(self.epoch * self.steps_per_epoch + number))
-            totals += self._step(self.preprocessing.apply(pixels), data.labels[shown]).numpy()
+            weight = tf.constant(phase.instance_weight, tf.float32)
+            totals += self._step(self.preprocessing.apply(pixels), data.labels[shown], weight).numpy()
         self.epoch += 1
         return totals / self.steps_per_epoch
 
