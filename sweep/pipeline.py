@@ -68,7 +68,7 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
         if not run.failures:
-            tracker.artifacts(draw_figures(store))
+            tracker.artifacts(draw_figures(plan, store))
             tracker.summary(plan.rows(), store.root)
         status = FAILED if run.failures else FINISHED
     except WorkError:

@@ -35,7 +35,7 @@ PREPROCESSING = {
 
 RECIPES = {
     "objects": Recipe(
-        phases=(Phase(24, 32, (0.6, 1.15), 0.3, 0.2), Phase(3, 64, (0.7, 1.4), 0.1, 1.0)),
+        phases=(Phase(24, 32, (0.6, 1.15), 0.3, 0.2), Phase(3, 64, (0.6, 1.4), 0.3, 0.2)),
         batch=128,
         peak_rate=0.1,
         cycle=32,

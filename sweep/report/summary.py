@@ -21,8 +21,7 @@ def summarise(plan: Plan, store: Store) -> None:
         plan.model_units.values(), columns=["pretraining", "task", "train_accuracy", "val_accuracy"]
     )
     print_table(_accuracies(models), "\nAccuracy on unmasked images")
-    analysis = plan.study.analysis
-    bins = run_query("bins", store.root, {"draws": analysis.draws, "draw_seed": analysis.draw_seed})
+    bins = run_query("bins", store.root, _draws(plan))
     print_table(_mean_auc(bins), "\nAUC of accuracy over log percent masked (1 = masks never hurt)")
     initialisation = run_query("anova_initialisation", store.root, {}).to_pylist()
     source = run_query("anova_source", store.root, {}).to_pylist()
@@ -31,9 +30,9 @@ def summarise(plan: Plan, store: Store) -> None:
     print_table(_side_by_side(tests), "\nANOVA of AUC")
 
 
-def draw_figures(store: Store) -> dict[str, bytes]:
+def draw_figures(plan: Plan, store: Store) -> dict[str, bytes]:
     """Draw a finished study's figures and store them; returns each file's content by its path under the root."""
-    figure = accuracy_curves(run_query("accuracy_curves", store.root, {}))
+    figure = accuracy_curves(run_query("accuracy_curves", store.root, _draws(plan)))
     drawn = {}
     for form in ("png", "svg"):
         content = io.BytesIO()
@@ -42,6 +41,10 @@ def draw_figures(store: Store) -> dict[str, bytes]:
     for path, file in drawn.items():
         store.write_file(path, file)
     return drawn
+
+
+def _draws(plan: Plan) -> dict[str, int]:
+    return {"draws": plan.study.analysis.draws, "draw_seed": plan.study.analysis.draw_seed}
 
 
 def _accuracies(models: pa.Table) -> pa.Table:
