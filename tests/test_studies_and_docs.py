@@ -1,0 +1,51 @@
+"""What the repository ships: its study files hold together and its documents point at things that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import InputError
+from sweep.plan import make_plan
+from sweep.study import load_study
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_demo_is_the_papers_design_and_needs_nothing_from_outside() -> None:
+    plan = make_plan(ROOT / "studies" / "demo.yaml")
+    assert len(plan.models) == 20
+    assert len(plan.selected) == 101
+    rows = plan.rows()
+    assert rows["images"] == 1515
+    assert rows["relevance"] == 20 * 101
+    assert rows["similarity"] == 101 * 20 * 19 // 2
+    assert rows["masked"] == (20 + 1) * 20 * 8 * 101
+
+
+def test_the_papers_study_says_what_it_lacks() -> None:
+    study = load_study(ROOT / "studies" / "vpnl.yaml")
+    assert len(list(study.cells())) == 20
+    assert study.finetune.epochs == 25
+    with pytest.raises(InputError) as caught:
+        make_plan(ROOT / "studies" / "vpnl.yaml")
+    assert len(caught.value.problems) == 2
+
+
+@pytest.mark.shared_data
+def test_the_umist_study_comes_to_ten_models(shared: Path) -> None:
+    rows = make_plan(ROOT / "studies" / "umist.yaml").rows()
+    assert rows["models"] == 10
+    assert rows["masked"] == (10 + 1) * 10 * 8 * 20
+
+
+@pytest.mark.parametrize(
+    "document", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("[di]*/*.md")), ids=lambda p: p.name
+)
+def test_links_and_named_files_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+    for named in re.findall(r"`((?:sweep|docs|studies|queries|tools|infra|benchmarks)/[\w./-]+\.\w+)`", text):
+        assert (ROOT / named).exists(), named
