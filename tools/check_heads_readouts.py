@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=Path, default=HEADS)
     parser.add_argument("--backbones", type=Path, nargs="+", default=BACKBONES)
+    parser.add_argument("--size", type=int, default=INPUT_SIZE, help="height and width of the input, pixels")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--split-seed", type=int, default=0)
@@ -70,7 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 
     table = pq.read_table(options.heads).to_pydict()
-    pixels = np.stack([squared(np.asarray(Image.open(io.BytesIO(png))), INPUT_SIZE) for png in table["png"]])
+    pixels = np.stack(
+        [squared(np.asarray(Image.open(io.BytesIO(png))), options.size) for png in table["png"]]
+    )
     held = np.array(split(table["image_id"], table["identity"], 0.2, options.split_seed)) == VALIDATION
     passed = True
     for path in options.backbones:
