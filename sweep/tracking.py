@@ -6,7 +6,6 @@ the study: the tables hold everything that matters.
 
 import logging
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,7 @@ class Tracker:
         self._finished: dict[str, bool] = {}
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        self._parent = ""
+        self._study, self._parent = plan.study.name, ""
         self._guard(lambda: self._open(plan, results))
 
     def start_models(self, models: Sequence[Model]) -> dict[str, str]:
@@ -124,7 +123,7 @@ class Tracker:
         if self.uri.startswith("sqlite:///"):
             Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(self.uri)
-        name = plan.study.name
+        name = self._study
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             local = self.uri.startswith("sqlite:///") and "://" not in results
@@ -144,7 +143,7 @@ class Tracker:
             tags = {
                 STUDY_TAG: name,
                 "sweep.version": __version__,
-                "mlflow.source.name": " ".join(sys.argv[:1]),
+                "mlflow.source.name": "sweep run",
             }
             self._parent = self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id
         self._client.set_tag(self._parent, "sweep.study_key", plan.key)
@@ -154,7 +153,7 @@ class Tracker:
         cell = model.cell
         run_id = self._runs.get(model.key)
         if run_id is None:
-            tags = {STUDY_TAG: "model", MODEL_TAG: model.key, PARENT_TAG: self._parent}
+            tags = {STUDY_TAG: self._study, MODEL_TAG: model.key, PARENT_TAG: self._parent}
             run_id = self._client.create_run(self._experiment, tags=tags, run_name=model.id).info.run_id
             parameters = {
                 "pretraining": cell.pretraining, "task": cell.task, "seed": cell.seed, **cell.extra,
