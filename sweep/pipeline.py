@@ -113,36 +113,25 @@ def _run_on_workers(run: Run, layers: Mapping[str, Layers]) -> None:
     plan, store = run.plan, run.store
     share = share_of_cluster()
     context = share_context(plan, layers, store)
-    if store.missing(plan.units("features")):
-        with WorkerPool(context, share) as pool:
-            _stage(run, pool, "features", _feature_work)
-    else:
-        _stage(run, None, "features", _feature_work)
+    with WorkerPool(context, share) as pool:
+        _stage(run, pool, "features", _feature_work)
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
     if models:
         run.failures += finetune(plan, models, store, run.tracker, share, run.display.advance)
     run.display.finish()
-    later = [
-        unit for stage in ("predictions", "relevance", "similarity", "masking") for unit in plan.units(stage)
-    ]
-    if store.missing(later):
-        with WorkerPool(context, share) as pool:
-            for stage, work in _LATER_STAGES.items():
-                _stage(run, pool, stage, work)
+    with WorkerPool(context, share) as pool:
+        for stage, work in _LATER_STAGES.items():
+            _stage(run, pool, stage, work)
 
 
 def _stage(
-    run: Run, pool: WorkerPool | None, stage: str, pieces_of: Callable[[Plan, set[Unit]], list[Work]]
+    run: Run, pool: WorkerPool, stage: str, pieces_of: Callable[[Plan, set[Unit]], list[Work]]
 ) -> None:
-    missing = run.missing(stage)
-    if missing and pool is not None:
-        pieces = pieces_of(run.plan, set(missing))
-        for failure in pool.run(pieces, run.display.advance):
-            first = units_of(failure.work)[0]
-            run.failures.append(
-                f"{stage}: {first.label} ({len(units_of(failure.work))} units): {failure.reason}"
-            )
+    pieces = pieces_of(run.plan, set(run.missing(stage)))
+    for failure in pool.run(pieces, run.display.advance):
+        units = units_of(failure.work)
+        run.failures.append(f"{stage}: {units[0].label} ({len(units)} units): {failure.reason}")
     run.display.finish()
 
 

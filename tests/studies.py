@@ -1,6 +1,8 @@
 """Small real studies for tests: generated faces as PNG files with a manifest, narrow VGG-16 weights, a study file."""
 
 import csv
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from PIL import Image
 from sweep.keys import generator
 from sweep.models.vgg import LAYERS
 
+SWEEP = Path(sys.executable).parent / "sweep"
+"""The command as a user types it."""
 WIDTHS = (4, 4, 8, 8, 8, 8, 8, 16, 16, 16, 16, 16, 16)
 
 
@@ -64,12 +68,18 @@ def narrow_layers(name: str) -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray
     return layers
 
 
+def narrow_arrays(name: str) -> dict[str, Any]:
+    """`narrow_layers` under the names of the npz layout."""
+    return {
+        f"{layer}/{part}": array
+        for layer, pair in narrow_layers(name).items()
+        for part, array in zip(("kernel", "bias"), pair, strict=True)
+    }
+
+
 def write_weights(path: Path, name: str) -> Path:
     """Write `narrow_layers` in the npz layout."""
-    arrays: dict[str, Any] = {}
-    for layer, (kernel, bias) in narrow_layers(name).items():
-        arrays[f"{layer}/kernel"], arrays[f"{layer}/bias"] = kernel, bias
-    np.savez(path, **arrays)
+    np.savez(path, **narrow_arrays(name))
     return path
 
 
@@ -91,3 +101,10 @@ def write_small_study(folder: Path) -> SmallStudy:
         "masking": {"percents": [0, 1, 10, 31.6, 100], "random_masks": 1},
     }
     return SmallStudy(folder / "study.yaml", content).changed()
+
+
+def sweep(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in the folder `cwd`."""
+    return subprocess.run(
+        [SWEEP, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=500, check=False
+    )

@@ -1,24 +1,12 @@
 """What a user sees on bad input: one clear line each, exit code 2, nothing written."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.studies import SmallStudy, narrow_layers
-
-SWEEP = Path(sys.executable).parent / "sweep"
-
-
-def run(study: SmallStudy, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SWEEP, *(arguments or ("run",)), study.path],
-        cwd=study.path.parent, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+from tests.studies import SmallStudy, narrow_arrays, sweep
 
 
 def misspelt_key(study: SmallStudy) -> None:
@@ -30,20 +18,13 @@ def missing_folder(study: SmallStudy) -> None:
 
 
 def missing_layer(study: SmallStudy) -> None:
-    arrays: dict[str, Any] = {}
-    for name, (kernel, bias) in narrow_layers("first").items():
-        if name != "block4_conv2":
-            arrays[f"{name}/kernel"], arrays[f"{name}/bias"] = kernel, bias
+    arrays = {name: array for name, array in narrow_arrays("first").items() if "block4_conv2" not in name}
     np.savez(study.path.parent / "first.npz", **arrays)
 
 
 def wrong_shape(study: SmallStudy) -> None:
-    arrays: dict[str, Any] = {}
-    for name, (kernel, bias) in narrow_layers("first").items():
-        arrays[f"{name}/kernel"], arrays[f"{name}/bias"] = (
-            kernel[:, :2] if name == "block1_conv1" else kernel,
-            bias,
-        )
+    arrays = narrow_arrays("first")
+    arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"][:, :2]
     np.savez(study.path.parent / "first.npz", **arrays)
 
 
@@ -73,7 +54,7 @@ def test_bad_input_is_one_line_and_exit_code_two(
     small_study: SmallStudy, spoil: Callable[[SmallStudy], None], expected: str
 ) -> None:
     spoil(small_study)
-    done = run(small_study)
+    done = sweep("run", small_study.path, cwd=small_study.path.parent)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("sweep: study.yaml: ") or str(small_study.path) in line
@@ -82,12 +63,12 @@ def test_bad_input_is_one_line_and_exit_code_two(
 
 
 def test_status_of_a_study_that_has_not_begun(small_study: SmallStudy) -> None:
-    done = run(small_study, "status")
+    done = sweep("status", small_study.path, cwd=small_study.path.parent)
     assert done.returncode == 0
     assert "= 8 models, 30 images (6 with maps), 32 px" in done.stdout
 
 
 def test_help_shows_examples() -> None:
     for command in ("plan", "run", "status", "query"):
-        shown = subprocess.run([SWEEP, command, "--help"], capture_output=True, text=True, check=True).stdout
+        shown = sweep(command, "--help", cwd=Path()).stdout
         assert f"sweep {command} " in shown.split("Options:")[0].replace("Usage: sweep", "")

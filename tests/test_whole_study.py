@@ -1,8 +1,6 @@
 """A small study from the study file to the statistics, through the command a user types."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,7 @@ import scipy.stats
 from sweep.masking import removed_count
 from sweep.plan import Plan, make_plan
 from sweep.readout import Readout
-from tests.studies import SmallStudy, write_small_study
-
-SWEEP = Path(sys.executable).parent / "sweep"
-
-
-def sweep(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SWEEP, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=500, check=False
-    )
+from tests.studies import SmallStudy, sweep, write_small_study
 
 
 @dataclass(frozen=True)

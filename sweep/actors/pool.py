@@ -27,16 +27,14 @@ class Failure:
 
 
 class WorkerPool:
-    """Workers as the cluster has room for, from entering a `with` block until leaving it."""
+    """Workers as the cluster has room for, from the first work they get until leaving the `with` block."""
 
     def __init__(self, context: Context, share: Share) -> None:
-        actor: Any = ray.remote(
-            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
-        )(Worker)
+        self._share = share
+        self._workers: list[Any] = []
         # Every call names the context, so a worker that was restarted finds it again; in a list the reference is
         # not resolved by Ray for each call but by the worker once.
         self._context = [ray.put(context)]
-        self._workers = [actor.remote(math.ceil(share.cpus)) for _ in range(share.count)]
 
     def __enter__(self) -> "WorkerPool":
         return self
@@ -47,6 +45,8 @@ class WorkerPool:
 
     def run(self, pieces: Sequence[Work], on_done: Callable[[int], None]) -> list[Failure]:
         """Do all `pieces`, calling `on_done` with the number of units each has stored; returns what failed."""
+        if pieces and not self._workers:
+            self._start()
         waiting = iter(pieces)
         failures: list[Failure] = []
         flying: dict[Any, tuple[Any, Work]] = {}
@@ -68,6 +68,13 @@ class WorkerPool:
                 continue
             self._feed(worker, waiting, flying)
         return failures
+
+    def _start(self) -> None:
+        share = self._share
+        actor: Any = ray.remote(
+            num_cpus=share.cpus, num_gpus=share.gpus, max_restarts=RESTARTS, max_task_retries=RESTARTS
+        )(Worker)
+        self._workers = [actor.remote(math.ceil(share.cpus)) for _ in range(share.count)]
 
     def _feed(self, worker: Any, waiting: Iterable[Work], flying: dict[Any, tuple[Any, Work]]) -> None:
         piece = next(iter(waiting), None)

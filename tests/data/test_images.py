@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -60,6 +60,7 @@ def test_an_image_of_the_right_size_is_untouched() -> None:
     fraction=st.floats(0.05, 0.6),
     seed=st.integers(0, 5),
 )
+@example(sizes=[2, 2, 2], fraction=0.6, seed=0)  # carried rounding would hold back all of the third stratum
 def test_the_split_is_stratified_and_free_of_file_order(sizes: list[int], fraction: float, seed: int) -> None:
     strata = [f"p{person}" for person, size in enumerate(sizes) for _ in range(size)]
     ids = [f"image{index}" for index in range(len(strata))]

@@ -1,7 +1,6 @@
 """Weight sources: what is read, and that a wrong file is named with its layer."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +9,7 @@ from sweep.errors import InputError
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS
 from sweep.models.weights import Preprocessing, open_weights
 from sweep.study import Pretraining
-from tests.studies import narrow_layers, write_weights
-
-
-def arrays_of(name: str) -> dict[str, Any]:
-    """Narrow weights under the names of the npz layout."""
-    return {
-        f"{layer}/{part}": array
-        for layer, pair in narrow_layers(name).items()
-        for part, array in zip(("kernel", "bias"), pair, strict=True)
-    }
+from tests.studies import narrow_arrays, narrow_layers, write_weights
 
 
 def opened(weights: str, base: Path, **overrides: object) -> object:
@@ -54,7 +44,7 @@ def test_random_weights_follow_from_the_seed() -> None:
 
 
 def test_preprocessing_belongs_to_the_file_and_can_be_overridden(tmp_path: Path) -> None:
-    arrays = arrays_of("w")
+    arrays = narrow_arrays("w")
     declared = '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0.5}'
     np.savez(tmp_path / "w.npz", preprocessing=np.array(declared), **arrays)
     own = open_weights(Pretraining(weights="npz:w.npz"), tmp_path, "l").preprocessing
@@ -101,7 +91,7 @@ def test_broken_files_name_the_layer(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(InputError, match="not a readable npz file"):
         opened("npz:text.npz", tmp_path)
-    arrays = arrays_of("w")
+    arrays = narrow_arrays("w")
     lacking = {name: array for name, array in arrays.items() if not name.startswith("block3_conv2")}
     np.savez(tmp_path / "lacking.npz", **lacking)
     with pytest.raises(InputError, match=r"lacks the array 'block3_conv2/kernel' \(2 missing in all\)"):
@@ -115,7 +105,7 @@ def test_broken_files_name_the_layer(tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    arrays = arrays_of("w")
+    arrays = narrow_arrays("w")
     np.savez(tmp_path / "p.npz", **{**arrays, "block1_conv1/kernel": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(InputError, match="not a readable npz file"):
         open_weights(Pretraining(weights="npz:p.npz"), tmp_path, "l").load()
