@@ -1,0 +1,37 @@
+"""Subcommands on images, before there is a study."""
+
+from pathlib import Path
+
+import click
+
+from sweep.errors import InputError
+
+
+@click.group()
+def data() -> None:
+    """Look at images before building a study on them."""
+
+
+@data.command("show")
+@click.argument("source")
+@click.option("--sheet", type=click.Path(path_type=Path), default="contact-sheet.png", show_default=True)
+def data_show(source: str, sheet: Path) -> None:
+    """Count a dataset's images by label, and write a contact sheet.
+
+    \b
+    sweep data show bundled:heads
+    sweep data show manifest:faces/manifest.csv --sheet faces.png
+    """
+    from sweep.data.images import load_images
+    from sweep.data.show import THUMBNAIL, contact_sheet, counts
+    from sweep.report.tables import print_table
+    from sweep.study import Dataset
+
+    images = load_images(Dataset(source=source, input_size=THUMBNAIL), Path())
+    click.echo(f"{len(images.ids):,} images, split as a study with the default settings would")
+    print_table(counts(images))
+    try:
+        contact_sheet(images).save(sheet)
+    except (OSError, ValueError) as error:
+        raise InputError(f"--sheet {sheet}: cannot be written: {error}") from None
+    click.echo(f"\nContact sheet: {sheet}")

@@ -1,0 +1,26 @@
+"""Arguments and options that several subcommands share, and what they stand for."""
+
+from pathlib import Path
+
+import click
+
+from sweep.plan import Plan, make_plan
+from sweep.store import Store
+
+results_option = click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    metavar="DIR",
+    help="Results root: a folder, or an s3:// or gs:// address.",
+)
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="Ray cluster to work on. [default: RAY_ADDRESS, or this machine]"
+)
+study_argument = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type=Path))
+
+
+def open_study(study: Path, results: str) -> tuple[Plan, Store]:
+    """The plan of a study file, and the store of its results."""
+    plan = make_plan(study)
+    return plan, Store(f"{results.rstrip('/')}/{plan.study.name}")

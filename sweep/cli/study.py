@@ -1,0 +1,79 @@
+"""Subcommands on a study: plan, run, status."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sweep.cli.options import address_option, open_study, results_option, study_argument
+from sweep.plan import STAGES, Plan
+from sweep.store import Store
+
+
+@click.command()
+@study_argument
+@results_option
+def plan(study: Path, results: str) -> None:
+    """Check a study and show what it comes to, without computing anything.
+
+    \b
+    sweep plan studies/umist.yaml
+    """
+    _show(*open_study(study, results))
+
+
+@click.command()
+@study_argument
+@results_option
+@address_option
+def run(study: Path, results: str, address: str | None) -> None:
+    """Do a study, or go on with it: what is stored already is not computed again.
+
+    \b
+    sweep run studies/umist.yaml
+    sweep run studies/umist.yaml --results s3://bucket/results --address auto
+    """
+    plan, store = open_study(study, results)
+    from sweep.pipeline import run_study
+    from sweep.progress import Display
+    from sweep.report.summary import summarise
+    from sweep.tracking import tracking_uri
+
+    with Display() as display:
+        run_study(plan, store, results, display, address)
+    summarise(plan, store)
+    click.echo(f"\nTables   {store.root}\nMLflow   mlflow ui --backend-store-uri {tracking_uri(results)}")
+
+
+@click.command()
+@study_argument
+@results_option
+def status(study: Path, results: str) -> None:
+    """Show how far a study is, stage by stage.
+
+    \b
+    sweep status studies/umist.yaml
+    """
+    _show(*open_study(study, results))
+
+
+def _show(plan: Plan, store: Store) -> None:
+    study = plan.study
+    factors = [f"{name} {len(levels)}" for name, levels in study.factors if levels]
+    click.echo(
+        f"{study.name}: {' × '.join(factors)} = {len(plan.models)} models, {len(plan.images.ids):,} images "
+        f"({len(plan.selected):,} with maps), {study.dataset.input_size} px"
+    )
+    table = Table("stage", "table", box=None, pad_edge=False)
+    for column in ("units", "stored", "rows"):
+        table.add_column(column, justify="right")
+    rows = plan.rows()
+    for stage, names in STAGES.items():
+        units = plan.units(stage)
+        missing = store.missing(units)
+        for name in names:
+            planned = sum(unit.table == name for unit in units)
+            left = sum(unit.table == name for unit in missing)
+            table.add_row(stage, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")
+    Console().print(table)
