@@ -17,7 +17,7 @@ import pyarrow as pa
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-from sweep.actors.devices import Share, configure_tensorflow
+from sweep.actors.devices import alive_nodes, configure_tensorflow, trial_share
 from sweep.actors.pool import last_line
 from sweep.arrays import matrix
 from sweep.data.images import VALIDATION
@@ -158,11 +158,11 @@ def finetune(
     models: Sequence[Model],
     store: Store,
     tracker: Tracker,
-    share: Share,
     on_done: Callable[[int], None],
 ) -> list[str]:
     """Train and store `models`, calling `on_done` with the number of units stored; returns what failed, in words."""
     runs = tracker.start_models(models)
+    share = trial_share(list(alive_nodes().values()))
     chunks = range(len(plan.feature_chunks))
     trials = {
         model.id: Trial(
@@ -177,7 +177,7 @@ def finetune(
     }
     validation = np.asarray([part == VALIDATION for part in plan.images.table["split"].to_pylist()])
     trainable = tune.with_parameters(
-        ReadoutTrial, store=store, trials=trials, validation=validation, threads=int(share.cpus)
+        ReadoutTrial, store=store, trials=trials, validation=validation, threads=share.threads
     )
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the tables and MLflow keep what these would
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the pipeline's to handle

@@ -1,26 +1,37 @@
-"""Masks from relevance: which pixels go first, how many go, and what is left of the input.
+"""Masks from relevance: which pixels go first, how many go, and what takes their place.
 
 Pure NumPy. A mask follows from the stored map alone, so anyone can rebuild it from the table `relevance`.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import scipy.ndimage
 
 from sweep.keys import generator
 
 Array = np.ndarray[Any, Any]
+Order: TypeAlias = Literal["absolute", "positive", "negative", "least"]
+Fill: TypeAlias = Literal["mean", "zero", "grey", "noise", "blur"]
+
+BLUR = 1 / 16
+"""Standard deviation of the Gaussian of the fill 'blur', as a share of the image's height: no feature of a face is left."""
 
 
-def removal_ranks(maps: Array) -> Array:
+def removal_ranks(maps: Array, order: Order = "absolute") -> Array:
     """Rank of each pixel in the order of removal, int32 (image, pixel), of `maps` (image, pixel).
 
-    Rank 0 goes first: the pixel of the largest absolute relevance. Ties go by pixel index, row by row.
+    Rank 0 goes first: the pixel of the largest absolute relevance ('absolute', as in the paper, section 2.4), of the
+    most positive, of the most negative, or of the smallest absolute relevance ('least'). Ties go by pixel index, row by
+    row.
     """
-    return _ranks(np.argsort(-np.abs(maps), axis=1, kind="stable"))
+    size = np.abs(maps)
+    first_is_lowest = {"absolute": -size, "positive": -maps, "negative": maps, "least": size}[order]
+    return _ranks(np.argsort(first_is_lowest, axis=1, kind="stable"))
 
 
-def random_ranks(mask: str, image_keys: tuple[str, ...], pixels: int) -> Array:
+def random_ranks(mask: str, image_keys: Sequence[str], pixels: int) -> Array:
     """Ranks as in `removal_ranks` for the control `mask` ('random-k'): a permutation drawn per image."""
     return _ranks(np.stack([generator("random mask", mask, key).permutation(pixels) for key in image_keys]))
 
@@ -30,13 +41,40 @@ def removed_count(percent: float, pixels: int) -> int:
     return int(pixels * percent / 100 + 0.5)
 
 
-def masked(inputs: Array, ranks: Array, count: int) -> Array:
-    """Preprocessed `inputs` (image, height, width, channel) with the first `count` pixels of `ranks` removed.
+def replacements(
+    fill: Fill, pixels: Array, image_keys: Sequence[str], preprocess: Callable[[Array], Array]
+) -> Array:
+    """What removed pixels become, as network input: float32 (image, height, width, channel), or (1, ...) where it is the
+    same for every image.
 
-    A removed pixel becomes the channel mean, which preprocessing has moved to 0.
+    `pixels` are the images, uint8 RGB (image, height, width, 3), and `preprocess` makes network input of such values.
+    'mean' is the channel mean, which preprocessing moves to 0; 'zero' black; 'grey' the middle of the range; 'noise'
+    uniform and drawn per image; 'blur' the image itself without its detail (see BLUR).
     """
-    kept = (ranks >= count).reshape(*inputs.shape[:3], 1)
-    return np.where(kept, inputs, np.float32(0))
+    one = (1, *pixels.shape[1:])
+    if fill == "mean":
+        return np.zeros(one, np.float32)
+    if fill == "zero":
+        return preprocess(np.zeros(one, np.float32))
+    if fill == "grey":
+        return preprocess(np.full(one, 127.5, np.float32))
+    if fill == "noise":
+        drawn = [generator("noise fill", key).integers(0, 256, pixels.shape[1:]) for key in image_keys]
+        return preprocess(np.stack(drawn).astype(np.float32))
+    deviation = BLUR * pixels.shape[1]
+    blurred = scipy.ndimage.gaussian_filter(
+        pixels.astype(np.float32), (0, deviation, deviation, 0), mode="nearest"
+    )
+    return preprocess(blurred)
+
+
+def masked(inputs: Array, ranks: Array, count: int, replacement: Array | None = None) -> Array:
+    """Network `inputs` (image, height, width, channel) with the first `count` pixels of `ranks` replaced.
+
+    `replacement` is that of `replacements`; without one, the channel mean.
+    """
+    gone = (ranks < count).reshape(*inputs.shape[:3], 1)
+    return np.where(gone, np.float32(0) if replacement is None else replacement, inputs)
 
 
 def _ranks(order: Array) -> Array:

@@ -16,8 +16,9 @@ from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
 from sweep.lrp import composite
+from sweep.lrp.reference import check_reference
 from sweep.models.weights import Layers, WeightSource, open_weights
-from sweep.schemas import SCHEMAS, with_extra
+from sweep.schemas import MASKED_CELLS, SCHEMAS, with_extra
 from sweep.store import Unit
 from sweep.study import Cell, Study, load_study
 
@@ -27,6 +28,8 @@ MAP_CHUNK = 32
 """Images per unit of relevance and of similarity."""
 MASK_CHUNK = 8 * MAP_CHUNK
 """Images per unit of masked predictions; a whole number of map chunks."""
+DESTINATION_BLOCK = 256
+"""Destinations that one matrix product answers for, and that share a unit where only cells are kept."""
 
 STAGES: Mapping[str, tuple[str, ...]] = {
     "images": ("images",),
@@ -166,31 +169,58 @@ class Plan:
         """
         units = {}
         for c, chunk in enumerate(self.map_chunks):
-            preceding: list[str] = []
-            for model in self.models:
+            preceding = key_of("no model")
+            for position, model in enumerate(self.models):
                 own = self.relevance_units[model.id, c].key
-                if preceding:
+                if position:
                     key = key_of("similarity", own, preceding)
-                    units[model.id, c] = Unit(
-                        "similarity", f"{model.id}.{c:04d}", key, len(preceding) * len(chunk)
-                    )
-                preceding.append(own)
+                    units[model.id, c] = Unit("similarity", f"{model.id}.{c:04d}", key, position * len(chunk))
+                preceding = key_of(preceding, own)
         return units
 
     @cached_property
+    def sources(self) -> list[str]:
+        """Names of everything that makes masks: the models, then the random masks."""
+        return [*(model.id for model in self.models), *self.random_sources]
+
+    @cached_property
+    def destination_blocks(self) -> Mapping[str, list[tuple[Model, ...]]]:
+        """Models of each backbone, in blocks."""
+        blocks = {}
+        for backbone in self.backbones:
+            own = [model for model in self.models if model.cell.pretraining == backbone]
+            blocks[backbone] = [
+                tuple(own[i] for i in block) for block in _chunks(range(len(own)), DESTINATION_BLOCK)
+            ]
+        return blocks
+
+    @cached_property
     def masked_units(self) -> dict[tuple[str, str, int], Unit]:
-        """Units by source, destination and mask chunk."""
-        settings = self.study.masking.model_dump(exclude={"random_masks"})
-        units = {}
+        """Units by source, destination and mask chunk.
+
+        Where only cells are kept, all destinations of a block share a unit. A further model on a backbone then renews the
+        backbone's last block, which costs no pass more: the new model needs the same ones.
+        """
+        masking = self.study.masking
+        settings = masking.model_dump(exclude={"random_masks"})
+        whole_blocks = masking.granularity == "cell"
+        units: dict[tuple[str, str, int], Unit] = {}
         for c, chunk in enumerate(self.mask_chunks):
             images = self._image_keys(chunk)
-            for source in [*(model.id for model in self.models), *self.random_sources]:
+            for source in self.sources:
                 maps = [source] if source in self.random_sources else self._map_keys(source, c)
-                for destination in self.models:
-                    key = key_of("masked", maps, destination.key, settings, images)
-                    label = f"{source}--{destination.id}.{c:04d}"
-                    rows = len(settings["percents"]) * len(chunk)
-                    units[source, destination.id, c] = Unit("masked", label, key, rows)
+                for backbone, blocks in self.destination_blocks.items():
+                    for b, block in enumerate(blocks):
+                        groups = (
+                            [(f"{backbone}.{b:04d}", block)]
+                            if whole_blocks
+                            else [(m.id, (m,)) for m in block]
+                        )
+                        for name, group in groups:
+                            key = key_of("masked", maps, [model.key for model in group], settings, images)
+                            rows = len(masking.percents) * (len(group) if whole_blocks else len(chunk))
+                            unit = Unit("masked", f"{source}--{name}.{c:04d}", key, rows)
+                            units |= {(source, model.id, c): unit for model in group}
         return units
 
     def units(self, stage: str) -> list[Unit]:
@@ -202,7 +232,7 @@ class Plan:
             "predictions": lambda: list(self.prediction_units.values()),
             "relevance": lambda: list(self.relevance_units.values()),
             "similarity": lambda: list(self.similarity_units.values()),
-            "masking": lambda: list(self.masked_units.values()),
+            "masking": lambda: list(dict.fromkeys(self.masked_units.values())),
         }[stage]()
 
     def rows(self) -> dict[str, int]:
@@ -219,6 +249,8 @@ class Plan:
             return self.images.table.schema
         if table == "models":
             return with_extra("models", list(self.study.factors.extra))
+        if table == "masked" and self.study.masking.granularity == "cell":
+            return MASKED_CELLS
         return SCHEMAS[table]
 
     def load_layers(self) -> dict[str, Layers]:
@@ -280,8 +312,10 @@ def _bind(path: Path, study: Study) -> Plan:
         problems.extend(error.problems)
     try:
         composite(study.relevance.composite)
+        if study.relevance.engine == "innvestigate":
+            check_reference(study.relevance.composite, study.relevance.bias)
     except InputError as error:
-        problems.extend(f"relevance.composite: {problem}" for problem in error.problems)
+        problems.extend(f"relevance.{problem}" for problem in error.problems)
     if problems:
         raise InputError(*problems)
     return Plan(path, study, images, selected, backbones, tuple(_models(study, images, backbones, labels)))

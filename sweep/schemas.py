@@ -110,6 +110,16 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
+MASKED_CELLS = pa.schema(
+    [
+        *(SCHEMAS["masked"].field(name) for name in ("source_id", "destination_id", "percent")),
+        _field("n", _I, "images evaluated; rows of the same source, destination and percent add up"),
+        _field("correct", _I, "how many of them the destination classified correctly"),
+    ]
+)
+"""The table `masked` in studies with `masking.granularity: cell`."""
+
+
 def with_extra(table: str, columns: Sequence[str]) -> pa.Schema:
     """Schema of `table` with further nullable string columns, in the order given."""
     schema = SCHEMAS[table]

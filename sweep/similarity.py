@@ -7,13 +7,17 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 
-def pearson_matrix(maps: Array) -> Array:
-    """Pearson's r between every two rows of `maps` (model, pixel), float64 (model, model).
-
-    A constant map has no correlation with anything: its row and column are NaN.
-    """
+def standardized(maps: Array) -> Array:
+    """Each map of `maps` (image, pixel) moved to mean 0 and scaled to length 1, float64; NaN where it is constant."""
     centred = maps.astype(np.float64)
     centred -= centred.mean(axis=1, keepdims=True)
-    norms = np.sqrt((centred**2).sum(axis=1))
+    lengths = np.sqrt(np.einsum("ip,ip->i", centred, centred))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.clip(centred @ centred.T / np.outer(norms, norms), -1, 1)
+        centred /= lengths[:, None]
+    return centred
+
+
+def pearson(first: Array, second: Array) -> Array:
+    """Pearson's r, float64 (image,), of two standardized sets of maps (image, pixel); NaN where one is constant."""
+    r: Array = np.clip(np.einsum("ip,ip->i", first, second), -1, 1)
+    return r

@@ -127,6 +127,8 @@ class RelevanceImages(Settings):
 class Relevance(Settings):
     """Which relevance is propagated, and for which images."""
 
+    engine: Literal["sweep", "innvestigate"] = "sweep"
+    """What computes the maps: this package, or iNNvestigate itself, one map at a time in a process of its own."""
     composite: str | dict[str, Any] = "preset_a_flat"
     bias: Literal["innvestigate", "split"] = "innvestigate"
     images: RelevanceImages = RelevanceImages()
@@ -139,9 +141,17 @@ class Masking(Settings):
     """Which pixels are removed from the destination's input."""
 
     percents: Annotated[tuple[Percent, ...], Field(min_length=1)] = (0, 0.1, 0.316, 1, 3.16, 10, 31.6, 100)
-    """Shares of pixels to remove, those of the highest absolute relevance first."""
+    """Shares of pixels to remove."""
+    order: Literal["absolute", "positive", "negative", "least"] = "absolute"
+    """Which pixels go first: those of the highest absolute relevance, the most positive, the most negative, or those of the
+    lowest absolute relevance."""
+    fill: Literal["mean", "zero", "grey", "noise", "blur"] = "mean"
+    """What a removed pixel becomes: the channel mean, black, mid-grey, uniform noise, or the blurred image."""
     random_masks: Annotated[int, Field(ge=0)] = 1
     """How many random orders of the pixels serve as control sources."""
+    granularity: Literal["image", "cell"] = "image"
+    """Rows of the table `masked`: one per image, or only the count of correct images per source, destination and percent,
+    for studies with thousands of models."""
 
     @field_validator("percents")
     @classmethod

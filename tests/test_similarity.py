@@ -1,27 +1,22 @@
 """Correlations of maps against SciPy."""
 
 import numpy as np
+import pytest
 import scipy.stats
 
-from sweep.similarity import pearson_matrix
+from sweep.similarity import pearson, standardized
 
 
 def test_every_pair_equals_scipy() -> None:
-    maps = np.random.default_rng(0).normal(size=(5, 200)).astype(np.float32)
-    maps[3] = -maps[1] + 0.01 * maps[2]
-    result = pearson_matrix(maps)
-    for a in range(5):
-        for b in range(5):
-            assert (
-                abs(
-                    result[a, b]
-                    - scipy.stats.pearsonr(maps[a].astype(float), maps[b].astype(float)).statistic
-                )
-                < 1e-12
-            )
+    draws = np.random.default_rng(0)
+    first, second = draws.normal(size=(2, 5, 200)).astype(np.float32)
+    second[3] = -first[3] + 0.01 * second[3]
+    result = pearson(standardized(first), standardized(second))
+    for own, a, b in zip(result, first.astype(float), second.astype(float), strict=True):
+        assert own == pytest.approx(scipy.stats.pearsonr(a, b).statistic, abs=1e-12)
 
 
 def test_a_constant_map_correlates_with_nothing() -> None:
-    result = pearson_matrix(np.array([[1.0, 1, 1], [1, 2, 3], [3, 2, 1]], np.float32))
-    assert np.isnan(result[0]).all()
-    np.testing.assert_allclose(result[1:, 1:], [[1, -1], [-1, 1]])
+    maps = standardized(np.array([[1.0, 1, 1], [1, 2, 3], [3, 2, 1]], np.float32))
+    assert np.isnan(pearson(maps, maps[[1, 1, 1]])).tolist() == [True, False, False]
+    np.testing.assert_allclose(pearson(maps[[1, 2]], maps[[1, 1]]), [1, -1])

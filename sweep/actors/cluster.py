@@ -9,14 +9,15 @@ import ray
 from sweep.actors.work import Context
 from sweep.errors import InputError
 from sweep.models.weights import Layers
-from sweep.plan import Plan
+from sweep.plan import STAGES, Plan
 from sweep.store import Store
 
 
 @contextmanager
-def cluster(address: str | None) -> Iterator[None]:
+def cluster(address: str | None) -> Iterator[bool]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), or start Ray on this machine; leave it at the end.
 
+    Gives whether a cluster was joined, which may have more nodes to offer than it has now.
     Raises InputError where no cluster answers.
     """
     # A local start may otherwise write a token that later clusters on the machine refuse to work without.
@@ -29,7 +30,7 @@ def cluster(address: str | None) -> Iterator[None]:
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"
         ) from None
     try:
-        yield
+        yield bool(address or os.environ.get("RAY_ADDRESS"))
     finally:
         ray.shutdown()
 
@@ -38,8 +39,11 @@ def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Con
     """Put the images and every backbone's weights into the object store, for all workers to read."""
     return Context(
         store=store,
+        schemas={table: plan.schema(table) for tables in STAGES.values() for table in tables},
         image_ids=tuple(plan.images.ids),
         image_keys=plan.images.keys,
+        classes={model.cell.task: model.classes for model in plan.models},
+        labels={model.cell.task: model.labels for model in plan.models},
         pixels=ray.put(plan.images.pixels),
         layers={name: ray.put(weights) for name, weights in layers.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},

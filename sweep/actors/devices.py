@@ -7,28 +7,51 @@ package looks at the kind of device.
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+
+WORKERS_PER_GPU = 2
+"""Workers that share a GPU, so that one computes while the other reads, ranks and writes."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker takes of the cluster."""
+    """What one worker, or one Tune trial, takes of its node."""
 
-    count: int
-    """Workers that fit the cluster."""
     cpus: float
     gpus: float
 
+    @property
+    def threads(self) -> int:
+        """Threads that TensorFlow may use in a worker of this share."""
+        return max(1, int(self.cpus))
 
-def share_of_cluster() -> Share:
-    """One worker per GPU where the cluster has GPUs, otherwise one per CPU."""
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    if gpus:
-        return Share(count=gpus, cpus=1, gpus=1)
-    return Share(count=max(int(resources.get("CPU", 1)), 1), cpus=1, gpus=0)
+
+def shares_of(resources: Mapping[str, float]) -> list[Share]:
+    """The workers that a node with these Ray resources holds.
+
+    A node with GPUs holds two workers per GPU, or one where it lacks the CPUs; its other CPUs stay free for them. A
+    node without GPUs holds one worker per CPU.
+    """
+    cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
+    if not gpus:
+        return [Share(cpus=1, gpus=0)] * int(cpus)
+    per_gpu = WORKERS_PER_GPU if cpus >= WORKERS_PER_GPU * gpus else 1
+    return [Share(cpus=min(1.0, cpus / (gpus * per_gpu)), gpus=1 / per_gpu)] * (gpus * per_gpu)
+
+
+def alive_nodes() -> Mapping[str, Mapping[str, float]]:
+    """Resources of every living node of the cluster, by node id."""
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+
+
+def trial_share(nodes: Sequence[Mapping[str, Any]]) -> Share:
+    """What a Tune trial takes: a share of a GPU where any node has one, otherwise a CPU."""
+    shares = {share for resources in nodes for share in shares_of(resources)}
+    return max(shares, key=lambda share: (share.gpus, share.cpus), default=Share(cpus=1, gpus=0))
 
 
 def configure_tensorflow(threads: int) -> None:

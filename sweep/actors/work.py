@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pyarrow as pa
 import ray
 
 from sweep.models.weights import Preprocessing
 from sweep.store import Store, Unit
+from sweep.study import Masking
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,14 @@ class Context:
     """What every worker of a study shares; the arrays are in Ray's object store and sent to a node once."""
 
     store: Store
+    schemas: Mapping[str, pa.Schema]
+    """Columns of every table in this study."""
     image_ids: tuple[str, ...]
     image_keys: tuple[str, ...]
+    classes: Mapping[str, tuple[str, ...]]
+    """Class names of each task, in the order of its readouts' columns."""
+    labels: Mapping[str, tuple[int, ...]]
+    """Class of every image for each task."""
     pixels: "ray.ObjectRef[Any]"
     """uint8 RGB (image, size, size, 3)."""
     layers: Mapping[str, "ray.ObjectRef[Any]"]
@@ -29,11 +37,9 @@ class ModelRef:
     """A finetuned model as a worker needs it."""
 
     id: str
+    task: str
     unit: Unit
     """The model's row in the table `models`, which names the weights."""
-    classes: tuple[str, ...]
-    targets: tuple[int, ...]
-    """True class of each image of the piece of work."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Relevance:
     models: tuple[ModelRef, ...]
     units: tuple[Unit, ...]
     """One per model."""
+    engine: Literal["sweep", "innvestigate"]
     composite: str | dict[str, Any]
     bias: Literal["innvestigate", "split"]
 
@@ -80,18 +87,25 @@ class Similarity:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Destinations that one matrix product answers for."""
+
+    destinations: tuple[ModelRef, ...]
+    units: tuple[tuple[tuple[int, ...], Unit], ...]
+    """Units to write, each with the positions of its destinations in the block."""
+
+
+@dataclass(frozen=True)
 class Masked:
-    """One source's masks on the inputs of several destinations that share a backbone."""
+    """One source's masks on the inputs of all destinations that share a backbone."""
 
     source: str
-    maps: tuple[Unit, ...]
-    """The source's relevance; empty for a random mask."""
+    ranks: "ray.ObjectRef[Any]"
+    """Order in which the source's pixels are removed, int32 (image, pixel)."""
     backbone: str
     images: tuple[int, ...]
-    percents: tuple[float, ...]
-    destinations: tuple[ModelRef, ...]
-    units: tuple[Unit, ...]
-    """One per destination."""
+    masking: Masking
+    blocks: tuple[Block, ...]
 
 
 Work = Features | Predictions | Relevance | Similarity | Masked
@@ -104,5 +118,7 @@ def units_of(work: Work) -> tuple[Unit, ...]:
             return (work.unit,)
         case Similarity():
             return tuple(unit for _, unit in work.wanted)
-        case Relevance() | Masked():
+        case Relevance():
             return work.units
+        case Masked():
+            return tuple(unit for block in work.blocks for _, unit in block.units)

@@ -1,6 +1,7 @@
 """The worker: an actor that keeps backbones and readouts in memory and turns work into stored units."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,25 @@ import pyarrow as pa
 import ray
 
 from sweep.actors.devices import configure_tensorflow
-from sweep.actors.work import Context, Features, Masked, ModelRef, Predictions, Relevance, Similarity, Work
+from sweep.actors.work import (
+    Context,
+    Features,
+    Masked,
+    ModelRef,
+    Predictions,
+    Relevance,
+    Similarity,
+    Work,
+    units_of,
+)
 from sweep.arrays import lists, matrix
 from sweep.errors import WorkError
-from sweep.masking import masked, random_ranks, removal_ranks, removed_count
-from sweep.schemas import SCHEMAS
-from sweep.similarity import pearson_matrix
+from sweep.masking import Fill, removed_count, replacements
+from sweep.similarity import pearson, standardized
+from sweep.store import Unit
 
 Array = np.ndarray[Any, Any]
-
-BATCH_PIXELS = 400_000
-"""Input pixels per forward pass: enough to fill a device, little enough that activations stay below 2 GB."""
+Rows = dict[str, Any]
 
 
 class Worker:
@@ -27,6 +36,9 @@ class Worker:
     def __init__(self, threads: int) -> None:
         configure_tensorflow(threads)
         self._bench: Bench | None = None
+
+    def ready(self) -> None:
+        """Answer, which says that the process has started."""
 
     def do(self, context: "list[ray.ObjectRef[Context]]", work: Work) -> int:
         """Compute and store the units of `work`; `context` holds a reference, resolved at the first call."""
@@ -42,9 +54,12 @@ class Bench:
         self._context = context
         self._store = context.store
         self._network = functools.cache(self._load_network)
+        self._evaluator = functools.cache(self._make_evaluator)
         self._readout = functools.lru_cache(maxsize=256)(self._load_readout)
-        self._unmasked_features = functools.lru_cache(maxsize=4)(self._compute_unmasked)
-        self._blank_features = functools.lru_cache(maxsize=4)(self._compute_blank)
+        self._readouts = functools.lru_cache(maxsize=8)(self._side_by_side)
+        self._unmasked = functools.lru_cache(maxsize=4)(self._compute_unmasked)
+        self._all_removed = functools.lru_cache(maxsize=4)(self._compute_all_removed)
+        self._reference = _Reference()
 
     def do(self, work: Work) -> int:
         """Compute and store the units of `work`; returns how many rows that were.
@@ -53,162 +68,216 @@ class Bench:
         """
         match work:
             case Features():
-                return self._features(work)
+                written = self._features(work)
             case Predictions():
-                return self._predictions(work)
+                written = self._predictions(work)
             case Relevance():
-                return self._relevance(work)
+                written = self._relevance(work)
             case Similarity():
-                return self._similarity(work)
+                written = self._similarity(work)
             case Masked():
-                return self._masked(work)
+                written = self._masked(work)
+        for unit, rows in written:
+            self._store.write(unit, pa.table(rows), self._context.schemas[unit.table])
+        return sum(unit.rows for unit in units_of(work))
 
-    def _features(self, work: Features) -> int:
-        features = self._forward(work.backbone, self._inputs(work.backbone, work.images))
-        rows = {
-            "pretraining": [work.backbone] * len(work.images),
-            "image_id": self._ids(work.images),
-            "features": lists(features),
-        }
-        return self._write([(work.unit, rows)])
+    def _features(self, work: Features) -> Iterator[tuple[Unit, Rows]]:
+        features = self._evaluator(work.backbone).features(self._inputs(work.backbone, work.images))
+        yield (
+            work.unit,
+            {
+                "pretraining": [work.backbone] * len(work.images),
+                "image_id": self._ids(work.images),
+                "features": lists(features.numpy()),
+            },
+        )
 
-    def _predictions(self, work: Predictions) -> int:
+    def _predictions(self, work: Predictions) -> Iterator[tuple[Unit, Rows]]:
         stored = self._store.read(work.features, columns=["image_id", "features"])
         logits = self._readout(work.model).logits(matrix(stored["features"]))
         kept = work.unit.rows // len(logits)
         order = np.argsort(-logits, axis=1, kind="stable")[:, :kept]
-        rows = {
-            "model_id": [work.model.id] * work.unit.rows,
-            "image_id": np.repeat(np.asarray(stored["image_id"].to_pylist()), kept),
-            "rank": np.tile(np.arange(1, kept + 1, dtype=np.int32), len(logits)),
-            "class": np.asarray(work.model.classes)[order].ravel(),
-            "logit": np.take_along_axis(logits, order, axis=1).ravel(),
-        }
-        return self._write([(work.unit, rows)])
+        yield (
+            work.unit,
+            {
+                "model_id": [work.model.id] * work.unit.rows,
+                "image_id": np.repeat(np.asarray(stored["image_id"].to_pylist()), kept),
+                "rank": np.tile(np.arange(1, kept + 1, dtype=np.int32), len(logits)),
+                "class": self._classes(work.model)[order].ravel(),
+                "logit": np.take_along_axis(logits, order, axis=1).ravel(),
+            },
+        )
 
-    def _relevance(self, work: Relevance) -> int:
+    def _relevance(self, work: Relevance) -> Iterator[tuple[Unit, Rows]]:
+        for model, unit, (maps, logits) in zip(work.models, work.units, self._maps(work), strict=True):
+            targets = self._targets(model, work.images)
+            peaks = np.abs(maps).max(axis=(1, 2))
+            normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
+            yield (
+                unit,
+                {
+                    "model_id": [model.id] * len(maps),
+                    "image_id": self._ids(work.images),
+                    "target_class": self._classes(model)[targets],
+                    "logit": logits[np.arange(len(maps)), targets],
+                    "max_abs": peaks,
+                    "height": [maps.shape[1]] * len(maps),
+                    "width": [maps.shape[2]] * len(maps),
+                    "map": lists(normalised.reshape(len(maps), -1)),
+                },
+            )
+
+    def _maps(self, work: Relevance) -> Iterator[tuple[Array, Array]]:
+        """Maps (image, height, width) and logits (image, class) of each model."""
         from sweep.lrp import Dense, shared_relevance
 
         inputs = self._inputs(work.backbone, work.images)
+        network = self._network(work.backbone)
         readouts = [self._readout(model) for model in work.models]
-        maps, logits = shared_relevance(
-            self._network(work.backbone),
-            [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts],
-            inputs,
-            np.asarray([model.targets for model in work.models]),
-            composite=work.composite,
-            bias=work.bias,
-            bounds=self._context.preprocessing[work.backbone].bounds,
-            return_logits=True,
-        )
-        written = []
-        for model, unit, own, own_logits in zip(work.models, work.units, maps, logits, strict=True):
-            peaks = np.abs(own).max(axis=(1, 2))
-            normalised = own / np.where(peaks > 0, peaks, 1)[:, None, None]
-            rows = {
-                "model_id": [model.id] * len(own),
-                "image_id": self._ids(work.images),
-                "target_class": [model.classes[target] for target in model.targets],
-                "logit": own_logits[np.arange(len(own)), model.targets],
-                "max_abs": peaks,
-                "height": [own.shape[1]] * len(own),
-                "width": [own.shape[2]] * len(own),
-                "map": lists(normalised.reshape(len(own), -1)),
-            }
-            written.append((unit, rows))
-        return self._write(written)
-
-    def _similarity(self, work: Similarity) -> int:
-        stored = [matrix(self._store.read([unit], columns=["map"])["map"]) for unit in work.maps]
-        per_image = [pearson_matrix(np.stack([maps[i] for maps in stored])) for i in range(len(work.images))]
-        ids = self._ids(work.images)
-        written = []
-        for position, unit in work.wanted:
-            values = np.concatenate([square[position, :position] for square in per_image])
-            rows = {
-                "image_id": np.repeat(ids, position),
-                "model_a": list(work.models[:position]) * len(ids),
-                "model_b": [work.models[position]] * len(values),
-                "pearson": pa.array(values, mask=np.isnan(values)),
-            }
-            written.append((unit, rows))
-        return self._write(written)
-
-    def _masked(self, work: Masked) -> int:
-        inputs = self._inputs(work.backbone, work.images)
-        pixels = inputs.shape[1] * inputs.shape[2]
-        if work.maps:
-            ranks = removal_ranks(matrix(self._store.read(work.maps, columns=["map"])["map"]))
+        heads = [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts]
+        targets = np.asarray([self._targets(model, work.images) for model in work.models])
+        if work.engine == "innvestigate":
+            features = self._evaluator(work.backbone).features(inputs).numpy()
+            for model, head, readout, own in zip(work.models, heads, readouts, targets, strict=True):
+                maps = self._reference.maps(model, network, head, work.composite, inputs, own)
+                yield maps, readout.logits(features)
         else:
-            ranks = random_ranks(work.source, tuple(self._context.image_keys[i] for i in work.images), pixels)
-        counts = [removed_count(percent, pixels) for percent in work.percents]
-        features = self._masked_features(work, inputs, ranks, counts)
-        ids = np.tile(self._ids(work.images), len(counts))
-        percents = np.repeat(np.asarray(work.percents, np.float64), len(work.images))
-        written = []
-        for model, unit in zip(work.destinations, work.units, strict=True):
-            logits = self._readout(model).logits(features)
-            targets = np.tile(np.asarray(model.targets), len(counts))
-            predicted = logits.argmax(axis=1)
-            rows = {
-                "source_id": [work.source] * len(logits),
-                "destination_id": [model.id] * len(logits),
-                "percent": percents,
-                "image_id": ids,
-                "predicted_class": np.asarray(model.classes)[predicted],
-                "correct": predicted == targets,
-                "target_logit": logits[np.arange(len(logits)), targets],
-            }
-            written.append((unit, rows))
-        return self._write(written)
-
-    def _masked_features(self, work: Masked, inputs: Array, ranks: Array, counts: list[int]) -> Array:
-        """Features of every level's masked inputs, level by level; those no mask can change are computed once."""
-        levels: dict[int, Array] = {}
-        if 0 in counts:
-            levels[0] = self._unmasked_features(work.backbone, work.images)
-        if ranks.shape[1] in counts:
-            levels[ranks.shape[1]] = self._blank_features(work.backbone, len(work.images))
-        partial = [count for count in counts if count not in levels]
-        if partial:
-            computed = self._forward(
-                work.backbone, np.concatenate([masked(inputs, ranks, c) for c in partial])
+            yield from zip(
+                *shared_relevance(
+                    network,
+                    heads,
+                    inputs,
+                    targets,
+                    composite=work.composite,
+                    bias=work.bias,
+                    bounds=self._context.preprocessing[work.backbone].bounds,
+                    return_logits=True,
+                ),
+                strict=True,
             )
-            levels |= dict(zip(partial, np.split(computed, len(partial)), strict=True))
-        return np.concatenate([levels[count] for count in counts])
 
-    def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Array:
-        return self._forward(backbone, self._inputs(backbone, images))
+    def _similarity(self, work: Similarity) -> Iterator[tuple[Unit, Rows]]:
+        """The wanted models' maps stay in memory; the others pass by once, so any number of models fits."""
 
-    def _compute_blank(self, backbone: str, images: int) -> Array:
-        shape = ray.get(self._context.pixels).shape[1:]
-        return np.repeat(self._forward(backbone, np.zeros((1, *shape), np.float32)), images, axis=0)
+        def read(position: int) -> Array:
+            return standardized(matrix(self._store.read([work.maps[position]], columns=["map"])["map"]))
 
-    def _forward(self, backbone: str, inputs: Array) -> Array:
-        """Features of any number of inputs, in batches of one size, so that one program is compiled."""
-        from sweep.lrp import forward
+        wanted = {position: read(position) for position, _ in work.wanted}
+        values: dict[int, list[Array]] = {position: [] for position in wanted}
+        for other in range(max(wanted)):
+            maps = wanted[other] if other in wanted else read(other)
+            for position in wanted:
+                if other < position:
+                    values[position].append(pearson(wanted[position], maps))
+        ids = self._ids(work.images)
+        for position, unit in work.wanted:
+            by_image = np.stack(values[position], axis=1)
+            yield (
+                unit,
+                {
+                    "image_id": np.repeat(ids, position),
+                    "model_a": list(work.models[:position]) * len(ids),
+                    "model_b": [work.models[position]] * by_image.size,
+                    "pearson": pa.array(by_image.ravel(), mask=np.isnan(by_image).ravel()),
+                },
+            )
 
-        network = self._network(backbone)
-        size = max(1, min(BATCH_PIXELS // (inputs.shape[1] * inputs.shape[2]), len(inputs)))
-        outputs = []
-        for start in range(0, len(inputs), size):
-            batch = inputs[start : start + size]
-            padded = np.concatenate([batch, np.repeat(batch[:1], size - len(batch), axis=0)])
-            outputs.append(np.asarray(forward(network, padded))[: len(batch)])
-        return np.concatenate(outputs)
+    def _masked(self, work: Masked) -> Iterator[tuple[Unit, Rows]]:
+        levels = self._masked_features(work)
+        for block in work.blocks:
+            readouts = self._readouts(block.destinations)
+            # (level, destination, image, class); each level is one matrix product for all destinations.
+            logits = [readouts.logits(features) for features in levels]
+            cells = self._cells if work.masking.granularity == "cell" else self._image_rows
+            for positions, unit in block.units:
+                parts = [
+                    cells(work, percent, block.destinations[position], own[position])
+                    for position in positions
+                    for percent, own in zip(work.masking.percents, logits, strict=True)
+                ]
+                yield unit, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _image_rows(self, work: Masked, percent: float, model: ModelRef, logits: Array) -> Rows:
+        targets, predicted = self._targets(model, work.images), logits.argmax(axis=1)
+        return {
+            "source_id": [work.source] * len(logits),
+            "destination_id": [model.id] * len(logits),
+            "percent": np.full(len(logits), percent, np.float64),
+            "image_id": self._ids(work.images),
+            "predicted_class": self._classes(model)[predicted],
+            "correct": predicted == targets,
+            "target_logit": logits[np.arange(len(logits)), targets],
+        }
+
+    def _cells(self, work: Masked, percent: float, model: ModelRef, logits: Array) -> Rows:
+        return {
+            "source_id": [work.source],
+            "destination_id": [model.id],
+            "percent": [float(percent)],
+            "n": [len(logits)],
+            "correct": [int((logits.argmax(axis=1) == self._targets(model, work.images)).sum())],
+        }
+
+    def _masked_features(self, work: Masked) -> list[Any]:
+        """Features (image, feature) at every level; those no mask can change are computed once for all sources."""
+        ranks = ray.get(work.ranks)
+        pixels = ranks.shape[1]
+        counts = [removed_count(percent, pixels) for percent in work.masking.percents]
+        levels: dict[int, Any] = {}
+        if 0 in counts:
+            levels[0] = self._unmasked(work.backbone, work.images)
+        if pixels in counts:
+            levels[pixels] = self._all_removed(work.backbone, work.images, work.masking.fill)
+        partial = sorted(set(counts) - set(levels))
+        if partial:
+            computed = self._evaluator(work.backbone).masked_features(
+                self._inputs(work.backbone, work.images),
+                self._replacement(work.backbone, work.images, work.masking.fill),
+                ranks,
+                partial,
+            )
+            levels |= dict(zip(partial, computed, strict=True))
+        return [levels[count] for count in counts]
+
+    def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Any:
+        return self._evaluator(backbone).features(self._inputs(backbone, images))
+
+    def _compute_all_removed(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Any:
+        features = self._evaluator(backbone).features(self._replacement(backbone, images, fill))
+        return np.broadcast_to(features, (len(images), features.shape[1]))
+
+    def _replacement(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Array:
+        pixels = ray.get(self._context.pixels)[list(images)]
+        keys = [self._context.image_keys[index] for index in images]
+        return replacements(fill, pixels, keys, self._context.preprocessing[backbone])
 
     def _inputs(self, backbone: str, images: tuple[int, ...]) -> Array:
-        pixels = ray.get(self._context.pixels)
-        return self._context.preprocessing[backbone](pixels[list(images)])
+        return self._context.preprocessing[backbone](ray.get(self._context.pixels)[list(images)])
 
     def _ids(self, images: tuple[int, ...]) -> Array:
         return np.asarray([self._context.image_ids[index] for index in images])
+
+    def _classes(self, model: ModelRef) -> Array:
+        return np.asarray(self._context.classes[model.task])
+
+    def _targets(self, model: ModelRef, images: tuple[int, ...]) -> Array:
+        return np.asarray(self._context.labels[model.task])[list(images)]
 
     def _load_network(self, backbone: str) -> Any:
         from sweep.models.network import backbone_network
 
         pixels = ray.get(self._context.pixels)
         return backbone_network(ray.get(self._context.layers[backbone]), pixels.shape[1])
+
+    def _make_evaluator(self, backbone: str) -> Any:
+        from sweep.evaluation import Evaluator
+
+        return Evaluator(self._network(backbone))
+
+    def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
+        from sweep.evaluation import Readouts
+
+        return Readouts([self._readout(model) for model in models])
 
     def _load_readout(self, model: ModelRef) -> Any:
         import hashlib
@@ -221,7 +290,24 @@ class Bench:
             raise WorkError(f"{row['weights_uri']}: not the weights of {model.id}; delete {model.unit.path}")
         return Readout.from_bytes(content)
 
-    def _write(self, units: list[tuple[Any, dict[str, Any]]]) -> int:
-        for unit, rows in units:
-            self._store.write(unit, pa.table(rows), SCHEMAS[unit.table])
-        return sum(unit.rows for unit, _ in units)
+
+class _Reference:
+    """iNNvestigate in a process of its own, kept for as long as the same model is asked for."""
+
+    def __init__(self) -> None:
+        self._model: ModelRef | None = None
+        self._process: Any = None
+
+    def maps(
+        self, model: ModelRef, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
+    ) -> Array:
+        from sweep.lrp import Network
+        from sweep.lrp.reference import Innvestigate
+
+        if model != self._model:
+            if self._process is not None:
+                self._process.close()
+            joined = Network((*backbone.layers, readout), backbone.input_shape)
+            self._process, self._model = Innvestigate(joined, composite), model
+        maps: Array = self._process.relevance(inputs, targets)
+        return maps

@@ -39,6 +39,15 @@ def innvestigate_relevance(
         return process.relevance(images, targets)
 
 
+def check_reference(given: str | Mapping[str, Any], bias: str) -> None:
+    """Raise InputError where iNNvestigate cannot compute this composite with this treatment of biases."""
+    settings = {"preset": given} if isinstance(given, str) else given
+    if settings.get("preset") not in PRESETS or not settings.keys() <= {"preset", "until"}:
+        raise InputError(f"composite: iNNvestigate has the presets {', '.join(PRESETS)}, not {given!r}")
+    if bias != "innvestigate":
+        raise InputError(f"bias: iNNvestigate knows 'innvestigate' only, not '{bias}'")
+
+
 class Innvestigate:
     """A process that runs iNNvestigate on one network with one preset; close it, or use it in a `with` block.
 
@@ -46,9 +55,8 @@ class Innvestigate:
     """
 
     def __init__(self, network: Network, preset: str | Mapping[str, Any] = "preset_a_flat") -> None:
+        check_reference(preset, "innvestigate")
         settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
-        if settings.get("preset") not in PRESETS or not settings.keys() <= {"preset", "until"}:
-            raise InputError(f"reference: iNNvestigate has the presets {', '.join(PRESETS)}, not {preset!r}")
         until = composite(settings).flat_until_index(network.layers)
         self._network = network
         self._folder = tempfile.TemporaryDirectory(prefix="innvestigate-")

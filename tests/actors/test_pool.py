@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 import ray
 
-from sweep.actors.devices import Share, share_of_cluster
-from sweep.actors.pool import WorkerPool
+from sweep.actors.pool import IN_FLIGHT, WorkerPool
+from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
 from sweep.arrays import lists
 from sweep.keys import key_of
@@ -49,7 +49,8 @@ def piece(store: Store, index: int, maps: tuple[Unit, Unit]) -> Similarity:
 
 
 def context(store: Store) -> Context:
-    return Context(store, ("a", "b"), ("ka", "kb"), ray.put(np.zeros((2, 3, 3, 3), np.uint8)), {}, {})
+    pixels = ray.put(np.zeros((2, 3, 3, 3), np.uint8))
+    return Context(store, SCHEMAS, ("a", "b"), ("ka", "kb"), {}, {}, pixels, {}, {})
 
 
 def worker_processes() -> list[int]:
@@ -66,39 +67,114 @@ def units(pieces: list[Similarity]) -> list[Unit]:
     return [unit for one in pieces for _, unit in one.wanted]
 
 
+def kill_workers(only: int | None = None) -> list[int]:
+    killed = worker_processes()[:only]
+    for process in killed:
+        os.kill(process, signal.SIGKILL)
+    return killed
+
+
 def test_all_work_is_done_but_for_the_piece_whose_input_is_missing(store: Store) -> None:
     maps = (map_unit(store, "first"), map_unit(store, "second"))
     absent = Unit("relevance", "absent", key_of("absent"), 2)
     pieces: list[Any] = [piece(store, index, maps) for index in range(6)]
     pieces.insert(2, piece(store, 99, (maps[0], absent)))
     done: list[int] = []
-    with WorkerPool(context(store), Share(count=2, cpus=1, gpus=0)) as pool:
+    with WorkerPool(context(store)) as pool:
         failures = pool.run(pieces, done.append)
     assert sum(done) == 6
     (failure,) = failures
     assert failure.work == pieces[2]
+    assert failure.attempts == 3
     assert "absent" in failure.reason
     assert "no such file; run the study again" in failure.reason
     assert store.missing(units(pieces)) == units([pieces[2]])
 
 
-def test_a_worker_that_is_killed_comes_back_and_its_work_is_repeated(store: Store) -> None:
+def test_workers_that_are_killed_are_replaced_and_their_work_is_repeated(store: Store) -> None:
     maps = (map_unit(store, "first"), map_unit(store, "second"))
-    pieces: list[Any] = [piece(store, index, maps) for index in range(8)]
+    pieces: list[Any] = [piece(store, index, maps) for index in range(12)]
     killed: list[int] = []
 
-    def kill_once(_: int) -> None:
-        if not killed:
-            (process,) = worker_processes()
-            os.kill(process, signal.SIGKILL)
-            killed.append(process)
+    def kill_twice(_: int) -> None:
+        if len(killed) < 3:
+            killed.extend(kill_workers())
 
-    with WorkerPool(context(store), Share(count=1, cpus=1, gpus=0)) as pool:
-        failures = pool.run(pieces, kill_once)
+    with WorkerPool(context(store)) as pool:
+        failures = pool.run(iter(pieces), kill_twice)
     assert failures == []
-    assert len(killed) == 1
+    assert len(killed) >= 2
     assert store.missing(units(pieces)) == []
 
 
-def test_a_share_follows_the_cluster() -> None:
-    assert share_of_cluster() == Share(count=2, cpus=1, gpus=0)
+class LethalStore(Store):
+    """Kills the process that reads the unit 'poisoned', as an image that crashes a decoder would."""
+
+    def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
+        wanted = list(units)
+        if any(unit.label == "poisoned" for unit in wanted):
+            with (Path(self.root) / "deaths").open("a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(wanted, columns)
+
+
+def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp_path: Path) -> None:
+    store = LethalStore(str(tmp_path))
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    poisoned = Unit("relevance", "poisoned", key_of("poisoned"), 2)
+    pieces: list[Any] = [piece(store, index, maps) for index in range(6)]
+    pieces.insert(1, piece(store, 99, (poisoned, maps[1])))
+    with WorkerPool(context(store)) as pool:
+        failures = pool.run(pieces, lambda _: None)
+    (failure,) = failures
+    assert failure.work == pieces[1]
+    assert failure.attempts == 3
+    assert "worker died" in failure.reason
+    assert (tmp_path / "deaths").read_text() == "xxx"
+    assert store.missing(units(pieces)) == units([pieces[1]])
+
+
+def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store) -> None:
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces: list[Any] = [piece(store, index, maps) for index in range(40)]
+    done: list[int] = []
+    with WorkerPool(context(store)) as pool:
+
+        def drain_at_the_third(count: int) -> None:
+            done.append(count)
+            if len(done) == 3:
+                pool.drain()
+
+        assert pool.run(pieces, drain_at_the_third) == []
+        begun = len(done)
+        assert 3 <= begun <= 3 + 2 * IN_FLIGHT
+        assert len(store.missing(units(pieces))) == 40 - begun
+        assert pool.run(pieces, done.append) == []
+        assert len(done) == begun
+
+
+def test_pieces_are_drawn_no_further_than_needed() -> None:
+    drawn: list[int] = []
+
+    def pieces() -> Iterator[Any]:
+        for index in range(100):
+            drawn.append(index)
+            yield index
+
+    queue = Queue(pieces())
+    assert queue.holding(3) == 3
+    assert drawn == [0, 1, 2]
+    order = [take(queue)]
+    queue.put_back(Task(order[0], failures=1))
+    assert queue.holding(2) == 2
+    assert drawn == [0, 1, 2]
+    order = [take(queue) for _ in range(100)]
+    assert order == [*range(1, 100), 0]
+    assert queue.next() is None
+
+
+def take(queue: Queue) -> Any:
+    task = queue.next()
+    assert task is not None
+    return task.work
