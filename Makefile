@@ -4,11 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-cluster lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything of requirements.lock into .venv
 
@@ -29,6 +29,10 @@ demo: setup ## Run the bundled study and print its result
 test: setup ## Run the tests
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest
+
+test-cluster: setup ## Run a study on Ray clusters of several nodes
+	@echo "==> running the cluster tests"
+	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: setup ## Check format, style and types
 	@echo "==> ruff format, ruff check, mypy"

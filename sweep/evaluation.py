@@ -28,7 +28,8 @@ class Evaluator:
         described = steps(network, [None] * len(network.layers))
         self._program, self._weights = program_of(described), weights_of(network, described)
         height, width, _ = network.input_shape
-        self._batch = max(1, BATCH_PIXELS // (height * width))
+        self.batch = max(1, BATCH_PIXELS // (height * width))
+        """Images per forward pass."""
 
     def features(self, inputs: Array) -> Tensor:
         """Features (image, feature) of `inputs` (image, height, width, channel)."""
@@ -57,7 +58,7 @@ class Evaluator:
         return self._program.run(self._weights, inputs)
 
     def _parts(self, images: int) -> list[slice]:
-        return [slice(start, start + self._batch) for start in range(0, images, self._batch)]
+        return [slice(start, start + self.batch) for start in range(0, images, self.batch)]
 
 
 class Readouts:

@@ -107,8 +107,20 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("target_logit", _F, "logit of the true class"),
         ]
     ),
+    "verification": pa.schema(
+        [
+            _field("model_id", _S, "the model whose stored map was computed again"),
+            _field("image_id", _S, "the image"),
+            _field("composite", _S, "the composite, as JSON"),
+            _field("engine", _S, "what computed the stored map"),
+            _field("reference", _S, "what computed it again"),
+            _field(
+                "max_error", _D, "largest difference of the two maps, as a share of the reference's maximum"
+            ),
+            _field("pearson", _D, "Pearson's r of the two maps; null where one is constant", nullable=True),
+        ]
+    ),
 }
-
 
 MASKED_CELLS = pa.schema(
     [

@@ -30,9 +30,23 @@ def cluster(address: str | None) -> Iterator[bool]:
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"
         ) from None
     try:
-        yield bool(address or os.environ.get("RAY_ADDRESS"))
+        yield is_joined(address)
     finally:
         ray.shutdown()
+
+
+def is_joined(address: str | None) -> bool:
+    """Whether a run joins a cluster that is there, rather than starting Ray on this machine for itself."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
+
+
+def cluster_name() -> str:
+    """A name for the connected cluster's machines: their addresses and resources."""
+    kept = ("CPU", "GPU")
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return repr(
+        sorted((n["NodeManagerHostname"], [n["Resources"].get(kind, 0) for kind in kept]) for n in nodes)
+    )
 
 
 def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Context:

@@ -55,6 +55,17 @@ class _Seat:
     """Its calls in the order in which it does them."""
 
 
+def start_worker(node: str, share: Share) -> Any:
+    """A worker pinned to a node; it is not restarted when it dies."""
+    actor: Any = ray.remote(
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+        max_restarts=0,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+    )(Worker)
+    return actor.remote(share.threads)
+
+
 class WorkerPool:
     """Workers as the cluster has room for, from the first work they get until leaving the `with` block."""
 
@@ -127,15 +138,8 @@ class WorkerPool:
             self._send_scouts(queue.holding(SCOUTS))
 
     def _start(self, node: str, share: Share) -> _Seat:
-        remote: Any = ray.remote(
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            max_restarts=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        )(Worker)
-        actor = remote.remote(share.threads)
-        seat = _Seat(node, share, actor)
-        self._calls[actor.ready.remote()] = seat
+        seat = _Seat(node, share, start_worker(node, share))
+        self._calls[seat.actor.ready.remote()] = seat
         return seat
 
     def _feed(self, queue: Queue) -> None:

@@ -21,7 +21,6 @@ from sweep.actors.work import (
     units_of,
 )
 from sweep.arrays import lists, matrix
-from sweep.errors import WorkError
 from sweep.masking import Fill, removed_count, replacements
 from sweep.similarity import pearson, standardized
 from sweep.store import Unit
@@ -42,9 +41,18 @@ class Worker:
 
     def do(self, context: "list[ray.ObjectRef[Context]]", work: Work) -> int:
         """Compute and store the units of `work`; `context` holds a reference, resolved at the first call."""
+        return self._at_hand(context).do(work)
+
+    def measure(
+        self, context: "list[ray.ObjectRef[Context]]", backbone: str, scratch: str, index: int
+    ) -> dict[str, float]:
+        """How fast this worker is; see `sweep.actors.calibration`."""
+        return self._at_hand(context).measure(backbone, scratch, index)
+
+    def _at_hand(self, context: "list[ray.ObjectRef[Context]]") -> "Bench":
         if self._bench is None:
             self._bench = Bench(ray.get(context[0]))
-        return self._bench.do(work)
+        return self._bench
 
 
 class Bench:
@@ -80,6 +88,14 @@ class Bench:
         for unit, rows in written:
             self._store.write(unit, pa.table(rows), self._context.schemas[unit.table])
         return sum(unit.rows for unit in units_of(work))
+
+    def measure(self, backbone: str, scratch: str, index: int) -> dict[str, float]:
+        """Do a little of each kind of work; `scratch` is a store to write to, `index` tells the workers apart."""
+        from sweep.actors.calibration import measure
+
+        evaluator = self._evaluator(backbone)
+        images = tuple(range(min(evaluator.batch, len(self._context.image_ids))))
+        return measure(self._context, evaluator, self._inputs(backbone, images), scratch, index)
 
     def _features(self, work: Features) -> Iterator[tuple[Unit, Rows]]:
         features = self._evaluator(work.backbone).features(self._inputs(work.backbone, work.images))
@@ -280,15 +296,9 @@ class Bench:
         return Readouts([self._readout(model) for model in models])
 
     def _load_readout(self, model: ModelRef) -> Any:
-        import hashlib
+        from sweep.stored import load_readout
 
-        from sweep.readout import Readout
-
-        row = self._store.read([model.unit], columns=["weights_uri", "weights_sha256"]).to_pylist()[0]
-        content = self._store.read_file(row["weights_uri"])
-        if hashlib.sha256(content).hexdigest() != row["weights_sha256"]:
-            raise WorkError(f"{row['weights_uri']}: not the weights of {model.id}; delete {model.unit.path}")
-        return Readout.from_bytes(content)
+        return load_readout(self._store, model.unit)
 
 
 class _Reference:

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from sweep import __version__
-from sweep.cli import data, query, study
+from sweep.cli import data, plan, query, study, verify
 from sweep.errors import SweepError
 
 INTERRUPTED = 130
@@ -51,9 +51,10 @@ def cli() -> None:
     sweep plan   studies/umist.yaml      what the study comes to
     sweep run    studies/umist.yaml      do it, or go on with it
     sweep status studies/umist.yaml      how far it is
+    sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
     """
 
 
-for _command in (study.plan, study.run, study.status, query.query, data.data):
+for _command in (plan.plan, study.run, study.status, verify.verify, query.query, data.data):
     cli.add_command(_command)

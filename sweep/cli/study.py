@@ -1,4 +1,4 @@
-"""Subcommands on a study: plan, run, status."""
+"""Subcommands that do a study and say how far it is."""
 
 from pathlib import Path
 
@@ -9,18 +9,6 @@ from rich.table import Table
 from sweep.cli.options import address_option, open_study, results_option, study_argument
 from sweep.plan import STAGES, Plan
 from sweep.store import Store
-
-
-@click.command()
-@study_argument
-@results_option
-def plan(study: Path, results: str) -> None:
-    """Check a study and show what it comes to, without computing anything.
-
-    \b
-    sweep plan studies/umist.yaml
-    """
-    _show(*open_study(study, results))
 
 
 @click.command()
@@ -55,10 +43,11 @@ def status(study: Path, results: str) -> None:
     \b
     sweep status studies/umist.yaml
     """
-    _show(*open_study(study, results))
+    show(*open_study(study, results))
 
 
-def _show(plan: Plan, store: Store) -> None:
+def show(plan: Plan, store: Store) -> None:
+    """Print what a study comes to, and how much of it is stored."""
     study = plan.study
     factors = [f"{name} {len(levels)}" for name, levels in study.factors if levels]
     click.echo(

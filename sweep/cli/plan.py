@@ -1,0 +1,144 @@
+"""The subcommand that says what a study comes to, and what it will cost."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sweep.cli.options import address_option, open_study, results_option, study_argument
+from sweep.cli.study import show
+from sweep.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of, stage_costs
+from sweep.errors import InputError, WorkError
+from sweep.keys import key_of
+from sweep.models.weights import Layers
+from sweep.plan import Plan
+from sweep.store import Store
+
+CALIBRATION = "calibration.json"
+"""File under the results root that keeps what was measured, so that a second look costs nothing."""
+
+MANY_FILES = 200_000
+"""From here on listing and opening files takes longer than reading them (docs/scaling.md)."""
+
+
+@click.command()
+@study_argument
+@results_option
+@address_option
+@click.option(
+    "--time/--no-time", "timed", default=True, help="Estimate the time, measuring the cluster once (15 s)."
+)
+@click.option("--models", type=click.IntRange(min=2), help="What if the study had so many models?")
+@click.option("--images", type=click.IntRange(min=2), help="What if it had so many images?")
+@click.option("--gpu", type=click.Choice(sorted(PEAK_FLOPS)), help="What if it ran on GPUs of this kind?")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+def plan(
+    study: Path,
+    results: str,
+    address: str | None,
+    timed: bool,
+    models: int | None,
+    images: int | None,
+    gpu: str | None,
+    gpus: int,
+) -> None:
+    """Check a study and show what it comes to and what it will cost, without beginning it.
+
+    \b
+    sweep plan studies/umist.yaml
+    sweep plan studies/umist.yaml --no-time
+    sweep plan studies/vpnl.yaml --models 10000 --gpu a100 --gpus 8
+    """
+    planned, store = open_study(study, results)
+    show(planned, store)
+    layers = planned.load_layers()
+    here = size_of(planned, layers)
+    speed = _speed(planned, layers, here, results, address) if timed or gpu else None
+    if gpu and speed:
+        speed = gpu_speed(gpu, gpus, speed)
+    size = scaled(here, models, images)
+    if size != here:
+        click.echo(
+            f"\nWhat if: {size.models:,} models (as further seeds), {size.images:,} images, "
+            f"{size.mapped:,} of them with maps"
+        )
+    costs = stage_costs(size)
+    _print_costs(costs, speed)
+    if costs[-1].units > MANY_FILES and not size.cells:
+        fewer = stage_costs(replace(size, cells=True))[-1].units
+        click.echo(
+            f"Masking would write {costs[-1].units:,} files; with masking.granularity: cell it writes {fewer:,}."
+        )
+
+
+def _print_costs(costs: list[StageCost], speed: Speed | None) -> None:
+    table = Table("stage", box=None, pad_edge=False)
+    for column in ("units", "passes", "GFLOP", "MB written", *(["time"] if speed else [])):
+        table.add_column(column, justify="right")
+    for cost in costs:
+        table.add_row(*_row(cost, speed))
+    total = StageCost("all", *(sum(getattr(cost, name) for cost in costs) for name in _SUMMED))
+    table.add_row(*_row(total, speed), style="bold")
+    Console(width=100).print("", table)
+    if speed:
+        click.echo(
+            f"Time: {speed.basis}; starting the workers takes {_duration(3 * speed.start_seconds)} more."
+        )
+
+
+_SUMMED = ("units", "passes", "pass_flops", "other_flops", "bytes")
+
+
+def _row(cost: StageCost, speed: Speed | None) -> list[str]:
+    row = [
+        cost.stage,
+        f"{cost.units:,}",
+        f"{cost.passes:,.0f}",
+        f"{(cost.pass_flops + cost.other_flops) / 1e9:,.0f}",
+        f"{cost.bytes / 1e6:,.1f}",
+    ]
+    return row + ([_duration(speed.seconds(cost))] if speed else [])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
+
+
+def _speed(plan: Plan, layers: Mapping[str, Layers], size: Size, results: str, address: str | None) -> Speed:
+    """What was measured before on this cluster for these networks, or a calibration now."""
+    from sweep.actors.calibration import calibrate
+    from sweep.actors.cluster import cluster, cluster_name, is_joined
+
+    root = Store(results)
+    known = _known(root)
+    backbones = sorted(backbone.key for backbone in plan.backbones.values())
+    here = None if is_joined(address) else key_of(platform.node(), os.cpu_count(), backbones)
+    if here is None or here not in known:
+        with cluster(address):
+            here = here or key_of(cluster_name(), backbones)
+            if here not in known:
+                click.echo("\nMeasuring this cluster; the result is kept ...", err=True)
+                known[here] = asdict(calibrate(plan, layers, size, root))
+                root.write_file(CALIBRATION, json.dumps(known, indent=1, sort_keys=True).encode())
+    return Speed(**known[here])
+
+
+def _known(root: Store) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads(root.read_file(CALIBRATION))
+    except WorkError:
+        return {}
+    except ValueError:
+        raise InputError(f"{root.root}/{CALIBRATION}: not what sweep wrote; delete it") from None
+    return dict(content)

@@ -1,0 +1,139 @@
+"""A study that chooses otherwise wherever it can: iNNvestigate's maps, another order and fill, cells instead of images."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from sweep.errors import InputError
+from sweep.masking import masked, random_ranks, removal_ranks, removed_count, replacements
+from sweep.models.network import keras_model
+from sweep.plan import Plan, make_plan
+from sweep.store import Store
+from sweep.stored import load_readout
+from sweep.verification import sample_maps, verify
+from tests.studies import SmallStudy, sweep, write_small_study
+
+PERCENTS = [0, 3, 20, 100]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
+    folder = tmp_path_factory.mktemp("variants")
+    study = write_small_study(folder).changed(
+        factors={"task": ["identity"], "seed": [1]},
+        relevance={"engine": "innvestigate", "composite": "preset_b_flat"},
+        masking={"percents": PERCENTS, "order": "positive", "fill": "blur", "granularity": "cell"},
+    )
+    done = sweep("run", study.path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return make_plan(study.path), Store(str(folder / "results" / "small"))
+
+
+@pytest.mark.reference
+def test_the_engine_agrees_with_the_maps_that_innvestigate_made(finished: tuple[Plan, Store]) -> None:
+    from sweep.lrp import Dense, shared_relevance
+    from sweep.models.network import backbone_network
+
+    plan, store = finished
+    images = list(plan.selected)
+    for model in plan.models:
+        level = plan.backbones[model.cell.pretraining]
+        readout = load_readout(store, plan.model_units[model.id])
+        rows = store.read([plan.relevance_units[model.id, 0]])
+        (maps,) = shared_relevance(
+            backbone_network(level.weights.load(), 32),
+            [Dense(readout.kernel, readout.bias)],
+            level.weights.preprocessing(plan.images.pixels[images]),
+            np.array([[model.labels[image] for image in images]]),
+            composite="preset_b_flat",
+        )
+        for row, own in zip(rows.to_pylist(), maps, strict=True):
+            stored = np.array(row["map"]).reshape(32, 32) * row["max_abs"]
+            np.testing.assert_allclose(stored, own, atol=1e-4 * row["max_abs"])
+
+
+def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[Plan, Store]) -> None:
+    plan, store = finished
+    rows = pq.read_table(f"{store.root}/masked").to_pylist()
+    assert len(rows) == 3 * 2 * len(PERCENTS) == plan.rows()["masked"]
+    stored = {(row["source_id"], row["destination_id"], row["percent"]): row for row in rows}
+    images = list(plan.selected)
+    keys = [plan.images.keys[image] for image in images]
+    pixels = plan.images.pixels[images]
+    expected: Counter[tuple[str, str, float]] = Counter()
+    for destination in plan.models:
+        level = plan.backbones[destination.cell.pretraining]
+        readout = load_readout(store, plan.model_units[destination.id])
+        model = keras_model(level.weights.load(), 32, readout.kernel, readout.bias)
+        inputs = level.weights.preprocessing(pixels)
+        instead = replacements("blur", pixels, keys, level.weights.preprocessing)
+        for source in plan.sources:
+            if source == "random-1":
+                ranks = random_ranks(source, keys, 1024)
+            else:
+                maps = store.read([plan.relevance_units[source, 0]], columns=["map"])["map"].to_pylist()
+                ranks = removal_ranks(np.array(maps, np.float32), "positive")
+            for percent in PERCENTS:
+                removed = masked(inputs, ranks, removed_count(percent, 1024), instead)
+                predicted = model.predict(removed, verbose=0).argmax(axis=1)
+                right = [destination.labels[image] for image in images] == predicted
+                expected[source, destination.id, float(percent)] = int(right.sum())
+    assert {cell: row["correct"] for cell, row in stored.items()} == dict(expected)
+    assert {row["n"] for row in rows} == {len(images)}
+
+
+@pytest.mark.reference
+def test_verify_finds_no_difference_to_itself_and_keeps_the_comparison(
+    finished: tuple[Plan, Store],
+) -> None:
+    plan, store = finished
+    done: list[int] = []
+    found = verify(plan, store, 3, 0, done.append)
+    assert sum(done) == 3
+    # The stored map is normalised in float32, so it comes back with a rounding error.
+    assert found.max_error < 1e-6
+    assert found.min_pearson == pytest.approx(1, abs=1e-6)
+    rows = pq.read_table(f"{store.root}/verification")
+    assert rows.num_rows == 3
+    assert set(rows["reference"].to_pylist()) == {"innvestigate 2.1.2"}
+
+
+@pytest.mark.reference
+def test_verify_from_the_command_line_fails_above_the_tolerance(finished: tuple[Plan, Store]) -> None:
+    plan, store = finished
+    folder = Path(store.root).parents[1]
+    done = sweep("verify", plan.path, "--sample", "1", "--tolerance", "0", cwd=folder)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 12 maps computed again by innvestigate 2.1.2" in done.stdout
+    assert "is above the tolerance of 0" in done.stderr
+
+
+def test_a_sample_depends_on_its_seed_only_and_takes_each_map_once(small_study: SmallStudy) -> None:
+    plan = make_plan(small_study.path)
+    assert sample_maps(plan, 7, 0) == sample_maps(plan, 7, 0)
+    assert sample_maps(plan, 7, 0) != sample_maps(plan, 7, 1)
+    everything = sample_maps(plan, 10_000, 0)
+    assert {name: sorted(own) for name, own in everything.items()} == {
+        model.id: list(range(6)) for model in plan.models
+    }
+
+
+@pytest.mark.parametrize(
+    ("relevance", "expected"),
+    [
+        ({"composite": "epsilon_plus"}, "relevance.composite: iNNvestigate has the presets preset_a, "),
+        ({"bias": "split"}, "relevance.bias: iNNvestigate knows 'innvestigate' only"),
+    ],
+)
+def test_what_innvestigate_cannot_do_is_refused(
+    small_study: SmallStudy, relevance: dict[str, str], expected: str
+) -> None:
+    path = small_study.changed(relevance={"engine": "innvestigate", **relevance}).path
+    with pytest.raises(InputError, match=expected):
+        make_plan(path)
+    plan = make_plan(small_study.changed(relevance=relevance).path)
+    with pytest.raises(InputError, match=expected):
+        verify(plan, Store(str(path.parent / "results")), 1, 0)
