@@ -10,9 +10,7 @@ and TensorFlow included. Without the weights file, random weights take their pla
 import argparse
 import json
 import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,60 +19,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, forward, shared_relevance
+from benchmarks.common import machine, peak_bytes, seconds, vgg16_layers
+from sweep.lrp import Dense, Network, forward, shared_relevance
 from sweep.lrp.reference import Innvestigate
+from sweep.models.network import backbone_network
 
-WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "data" / "weights" / "vgg16_imagenet_fp16.npz"
-BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 N_CLASSES = 101
 
 
-def vgg16(size: int, weights: Path) -> Network:
-    """VGG-16's convolutions, with ImageNet weights or else random ones."""
-    stored = np.load(weights, allow_pickle=False) if weights.exists() else None
-    rng = np.random.default_rng(0)
-    layers: list[Layer] = []
-    n_in = 3
-    for block, (n_convs, n_out) in enumerate(BLOCKS, start=1):
-        for index in range(1, n_convs + 1):
-            name = f"block{block}_conv{index}"
-            if stored is None:
-                kernel = rng.standard_normal((3, 3, n_in, n_out), np.float32) * np.sqrt(2 / (9 * n_in))
-                bias = 0.1 * rng.standard_normal(n_out, np.float32)
-            else:
-                kernel, bias = stored[f"{name}/kernel"], stored[f"{name}/bias"]
-            layers += [Conv(kernel, bias, name=name), ReLU()]
-            n_in = n_out
-        layers.append(MaxPool())
-    return Network(tuple(layers), (size, size, 3))
-
-
-def peak_bytes(work: Callable[[], Any]) -> int:
-    """Largest resident memory while `work` runs."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the kernel's record of the peak
-    work()
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def measure(
-    size: int, n_images: int, readouts: list[int], rounds: int, weights: Path
-) -> list[dict[str, Any]]:
+def measure(size: int, n_images: int, readouts: list[int], rounds: int) -> list[dict[str, Any]]:
     """One row per thing measured, at one image size."""
     rng = np.random.default_rng(0)
-    backbone = vgg16(size, weights)
+    backbone = backbone_network(vgg16_layers(), size)
     n_features = (size // 32) ** 2 * 512
     kernels = 0.01 * rng.standard_normal((max(readouts), n_features, N_CLASSES), np.float32)
     heads = [Dense(kernel, np.zeros(N_CLASSES, np.float32)) for kernel in kernels]
     images = rng.uniform(-100, 130, (n_images, size, size, 3)).astype(np.float32)
-    joined = Network((*backbone.layers, Flatten(), heads[0]), backbone.input_shape)
+    joined = Network((*backbone.layers, heads[0]), backbone.input_shape)
 
     def engine(m: int) -> Callable[[], Any]:
         return lambda: shared_relevance(backbone, heads[:m], images, "predicted")
@@ -118,25 +79,21 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=8, help="images per call")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="VGG-16 weights, npz")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    source = str(options.weights.name) if options.weights.exists() else "random"
-    print(
-        f"VGG-16, weights {source}; {os.cpu_count()} cores, {platform.machine()}; load {os.getloadavg()[0]:.1f}"
-    )
+    about = machine()
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
     rows = []
     for size in options.sizes:
         print(f"\n{size} px, {options.images} images      ms/map  forwards  x iNNvestigate  peak MB")
-        for row in measure(size, options.images, sorted(options.readouts), options.rounds, options.weights):
+        for row in measure(size, options.images, sorted(options.readouts), options.rounds):
             rows.append(row)
             print(
                 f"  {row['what']:<22}{1e3 * row['seconds_per_map']:>10.1f}{row['forwards_per_map']:>10.2f}"
                 f"{row['times_innvestigate']:>16.2f}{row['peak_bytes'] / 1e6:>9.0f}"
             )
     if options.json:
-        report = {"weights": source, "cores": os.cpu_count(), "load": os.getloadavg()[0], "rows": rows}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

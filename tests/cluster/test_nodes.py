@@ -32,7 +32,7 @@ def cluster_of(*nodes: dict[str, float]) -> Iterator[Cluster]:
 
 
 def run(study: SmallStudy, results: str, address: str) -> None:
-    command = [SWEEP, "run", study.path, "--results", results, "--address", address]
+    command = [str(SWEEP), "run", str(study.path), "--results", results, "--address", address]
     done = subprocess.run(
         command, cwd=study.path.parent, capture_output=True, text=True, timeout=900, check=False
     )

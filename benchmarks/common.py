@@ -1,0 +1,97 @@
+"""What the benchmarks share: VGG-16's weights, a clock, a memory gauge, and where a figure was measured."""
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sweep.models.weights import Layers, Preprocessing, open_weights
+from sweep.study import Pretraining
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGENET = ROOT.parent / "shared" / "data" / "weights" / "vgg16_imagenet_fp16.npz"
+CAFFE = Preprocessing()
+
+
+def vgg16_layers(name: str = "imagenet") -> Layers:
+    """VGG-16's convolutions: ImageNet's where the file is at hand, else (and for 'untrained') random of the same size."""
+    given = f"npz:{IMAGENET}" if name == "imagenet" and IMAGENET.is_file() else "random:1"
+    return open_weights(Pretraining(weights=given), Path(), name).load()
+
+
+def weights_name() -> str:
+    """What `vgg16_layers` gives, in words."""
+    return IMAGENET.name if IMAGENET.is_file() else "random"
+
+
+def face_pixels(count: int, size: int) -> np.ndarray[Any, Any]:
+    """The first `count` frontal faces of the package, uint8 RGB (image, size, size, 3)."""
+    from sweep.data.images import load_images
+    from sweep.study import Dataset
+
+    images = load_images(Dataset(source="bundled:heads", input_size=size), Path())
+    frontal = [i for i, view in enumerate(images.table["view_deg"].to_pylist()) if view == 0]
+    pixels: np.ndarray[Any, Any] = images.pixels[np.resize(frontal, count)]
+    return pixels
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """Wall-clock time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def interleaved(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each of `works` over rounds in which all take turns, after one round that does not count."""
+    for work in works.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            times[name].append(seconds(work))
+    return {name: statistics.median(own) for name, own in times.items()}
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Largest resident memory of this process while `work` runs."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the kernel's record of the peak
+    work()
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def machine() -> dict[str, Any]:
+    """Where and when, and by which commit, a figure was measured."""
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "",
+    )
+    described = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "machine": f"{os.cpu_count()} cores, {model or platform.machine()}, {_memory_gib():.0f} GiB",
+        "load": round(os.getloadavg()[0], 1),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": described.stdout.strip() or "unknown",
+        "weights": weights_name(),
+    }
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

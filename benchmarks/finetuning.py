@@ -1,0 +1,107 @@
+"""Finetuning ten readouts on one backbone: this package against Keras' `fit` through the frozen backbone.
+
+    python benchmarks/finetuning.py [--size 112] [--images 128] [--json out.json]
+
+Ours computes the features once and trains every readout on them, all epochs of all models measured. Keras passes every
+image through the backbone in every epoch of every model; an epoch costs the same each time, so its side is the median of
+some epochs times their number. Both leave compilation out.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+from benchmarks.common import CAFFE, face_pixels, machine, seconds, vgg16_layers
+from sweep.evaluation import Evaluator
+from sweep.models.network import backbone_network, keras_model
+from sweep.readout import ReadoutTraining
+from sweep.study import Finetune
+
+EPOCHS, CLASSES = 25, 101
+
+
+def measure(size: int, n_images: int, n_models: int, rounds: int) -> dict[str, Any]:
+    """Seconds of both ways for `n_models` models of 25 epochs."""
+    import keras
+
+    layers = vgg16_layers()
+    inputs = CAFFE(face_pixels(n_images, size))
+    labels = np.arange(n_images) % CLASSES
+    held = np.zeros(n_images, bool)
+    held[:: max(n_images // 8, 1)] = True
+    evaluator = Evaluator(backbone_network(layers, size))
+
+    def ours() -> None:
+        features = evaluator.features(inputs).numpy()
+        for index in range(n_models):
+            training = ReadoutTraining(
+                features, labels, held, CLASSES, Finetune(epochs=EPOCHS), f"model {index}"
+            )
+            for _ in range(EPOCHS):
+                training.epoch()
+            training.readout()
+
+    n_features = (size // 32) ** 2 * 512
+    model = keras_model(layers, size, np.zeros((n_features, CLASSES)), np.zeros(CLASSES))
+    for layer in model.layers[:-1]:
+        layer.trainable = False
+    model.compile(
+        keras.optimizers.Adam(0.001),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+    def epoch() -> None:
+        model.fit(
+            inputs[~held],
+            labels[~held],
+            batch_size=32,
+            validation_data=(inputs[held], labels[held]),
+            verbose=0,
+        )
+
+    ours()
+    epoch()
+    epochs, wholes = [], []
+    for _ in range(rounds):
+        wholes.append(seconds(ours))
+        epochs += [seconds(epoch), seconds(epoch)]
+    keras_seconds = statistics.median(epochs) * EPOCHS * n_models
+    return {
+        "size": size,
+        "images": n_images,
+        "models": n_models,
+        "epochs": EPOCHS,
+        "ours_seconds": statistics.median(wholes),
+        "keras_seconds_per_epoch": statistics.median(epochs),
+        "keras_seconds": keras_seconds,
+        "speedup": keras_seconds / statistics.median(wholes),
+    }
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=112, help="image size, pixels")
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    found = measure(options.size, options.images, options.models, options.rounds)
+    print(json.dumps(found, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(machine() | found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
