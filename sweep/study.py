@@ -31,7 +31,7 @@ class Dataset(Settings):
 
     source: str
     """Where the images come from, as in 'manifest:PATH.csv' (see sweep.data.sources); paths start at the study file."""
-    input_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)] = 224
+    input_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """Height and width of the networks' input, pixels."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the images held back from finetuning."""

@@ -46,14 +46,14 @@ def test_a_further_factor_changes_the_finetune_settings_of_its_levels(small_stud
 
 def test_all_problems_are_reported_together_each_with_its_place(small_study: SmallStudy) -> None:
     study = small_study.changed(
-        dataset={"inputsize": 64, "input_size": 50},
+        dataset={"inputsize": 64, "input_size": 20},
         masking={"percents": [0, 120]},
         factors={"task": ["identity", "identity"], "sed": [1]},
         finetun={"epochs": 3},
     )
     found = problems(study.path)
     assert "dataset.inputsize: unknown key; did you mean 'input_size'?" in found
-    assert "dataset.input_size: input should be a multiple of 32 (got 50)" in found
+    assert "dataset.input_size: input should be greater than or equal to 32 (got 20)" in found
     assert "masking.percents.1: input should be less than or equal to 100 (got 120)" in found
     assert "factors.task: names identity more than once" in found
     assert "finetun: unknown key; did you mean 'finetune'?" in found

@@ -1,9 +1,9 @@
 """The same study on unlike clusters: logical GPUs and a CPU node, nodes that come and go, a single worker."""
 
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,20 +93,15 @@ def test_nodes_that_come_late_are_used_and_nodes_that_go_take_nothing_with_them(
 ) -> None:
     """The study begins with no node at all; one comes, a second comes, and the first is killed while it works."""
     root = study.path.parent / "moving" / "small"
-    with cluster_of() as cluster:
-
-        def change() -> None:
-            time.sleep(5)
-            first = cluster.add_node(num_cpus=1)
-            wait_for(root / "features", 1)
-            cluster.add_node(num_cpus=1)
-            wait_for(root / "masked", 10)
-            cluster.remove_node(first, allow_graceful=False)
-
-        changes = threading.Thread(target=change)
-        changes.start()
-        run(study, "moving", cluster.address)
-        changes.join()
+    with cluster_of() as cluster, ThreadPoolExecutor() as background:
+        running = background.submit(run, study, "moving", cluster.address)
+        time.sleep(5)
+        first = cluster.add_node(num_cpus=1)
+        wait_for(root / "features", 1)
+        cluster.add_node(num_cpus=1)
+        wait_for(root / "masked", 10)
+        cluster.remove_node(first, allow_graceful=False)
+        running.result()
         assert len(cluster.list_all_nodes()) == 2
     assert_alike(by_one_worker, tables(study, "moving"))
 
