@@ -153,10 +153,10 @@ def _linear_back(step: Step, weights: Weights, entry: tuple[Any, Any], c: Tensor
                 # Every input of a window gets the same share: one channel stands for all.
                 back = tf.reduce_sum(s, axis=-1, keepdims=True) * (step.after[-1] / s.shape[-1])
                 if len(step.kernel_shape) == 4:
-                    back = transposed(step, back, weights[key("kernel", ONES)])
+                    back = transposed(step, back, weights, ONES)
             else:
                 full = s if s.shape[-1] == step.after[-1] else tf.repeat(s, step.after[-1], axis=-1)
-                back = transposed(step, full, weights.get(key("kernel", term.kernel)))
+                back = transposed(step, full, weights, term.kernel)
             collected[term.input].append(_signed(term.weight, back))
     if not multipliers:
         return _total(next(iter(collected.values())))

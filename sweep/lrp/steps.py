@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import tensorflow as tf
 
+from sweep.lrp import winograd
 from sweep.lrp.network import (
     AveragePool,
     Conv,
@@ -97,7 +99,10 @@ def prepare(layer: Layer, step: Step) -> Weights:
             if term.kernel == ONES:
                 weights[key("kernel", ONES)] = tf.ones((*step.kernel_shape[:-2], 1, 1))
             else:
-                weights[key("kernel", term.kernel)] = _modified(weights["kernel"], term.kernel)
+                kernel = _modified(weights["kernel"], term.kernel)
+                weights[key("kernel", term.kernel)] = kernel
+                if _is_winograd(step):
+                    weights[key("factors", term.kernel)] = tf.constant(winograd.factors(_turned(kernel)))
         if group.bias is not None:
             weights[key("bias", group.bias)] = _modified(weights["bias"], group.bias)
     return weights
@@ -116,8 +121,11 @@ def linear(step: Step, x: Tensor, kernel: Tensor) -> Tensor:
     return tf.nn.conv2d(x, kernel, step.stride, step.padding.upper(), dilations=step.dilation)
 
 
-def transposed(step: Step, s: Tensor, kernel: Tensor) -> Tensor:
-    """The transpose of the layer's linear map."""
+def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> Tensor:
+    """The transpose of the layer's linear map, with its kernel modified."""
+    if (factors := weights.get(key("factors", modifier))) is not None:
+        return winograd.convolution(s, factors)
+    kernel = weights.get(key("kernel", modifier))
     if not step.kernel_shape:
         back = tf.raw_ops.AvgPoolGrad(
             orig_input_shape=[tf.shape(s)[0], *step.before],
@@ -129,7 +137,7 @@ def transposed(step: Step, s: Tensor, kernel: Tensor) -> Tensor:
         return tf.ensure_shape(back, (None, *step.before))
     if len(step.kernel_shape) == 2:
         return tf.matmul(s, kernel, transpose_b=True)
-    height, width, channels = *step.before[:2], kernel.shape[2]
+    height, width, channels = *step.before[:2], 1 if modifier == ONES else step.before[2]
     if _is_thinned(step):
         ((top, bottom), (left, right)), reaches = _pads(step), _reaches(step)
         padded = (height + top + bottom, width + left + right)
@@ -147,6 +155,26 @@ def transposed(step: Step, s: Tensor, kernel: Tensor) -> Tensor:
         s, kernel, shape, step.stride, step.padding.upper(), dilations=step.dilation
     )
     return tf.ensure_shape(back, (None, height, width, channels))
+
+
+def _is_winograd(step: Step) -> bool:
+    """Whether the transpose is worth Winograd's detour; only the transpose, which is linear, forgives its rounding.
+
+    A denominator may be the small difference of large numbers, and the error of a fast product there would show in the
+    map (docs/lrp.md).
+    """
+    return (
+        winograd.PAYS
+        and step.kernel_shape[:2] == (3, 3)
+        and prod(step.kernel_shape[2:]) >= winograd.LEAST_CHANNEL_PAIRS
+        and step.stride == step.dilation == (1, 1)
+        and step.padding == "same"
+    )
+
+
+def _turned(kernel: Tensor) -> Any:
+    """The kernel (height, width, in, out) whose convolution is the transpose of the given one's."""
+    return kernel.numpy()[::-1, ::-1].transpose(0, 1, 3, 2)
 
 
 def _is_thinned(step: Step) -> bool:
@@ -174,7 +202,7 @@ def _pads(step: Step) -> list[tuple[int, int]]:
 
 
 def key(array: str, modifier: Modifier) -> str:
-    """Where `prepare` keeps a modified 'kernel' or 'bias'."""
+    """Where `prepare` keeps a modified 'kernel' or 'bias', or a modified kernel's Winograd 'factors'."""
     return array if modifier == PLAIN else f"{array} {tuple(modifier)}"
 
 
