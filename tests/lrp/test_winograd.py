@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.lrp import Conv, Dense, MaxPool, Network, ReLU, program, shared_relevance, winograd
+from sweep.lrp.network import Padding
 
 DRAWS = np.random.default_rng(0)
 
@@ -35,19 +37,33 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     program.program_of.cache_clear()
 
 
-def network() -> Network:
-    def conv(n_in: int, n_out: int, padding: str = "same") -> Conv:
-        kernel = DRAWS.normal(size=(3, 3, n_in, n_out)) / np.sqrt(9 * n_in)
-        return Conv(kernel, 0.1 * DRAWS.normal(size=n_out), padding=padding)  # type: ignore[arg-type]
+def normal(*shape: int) -> npt.NDArray[np.float32]:
+    return DRAWS.normal(size=shape).astype(np.float32)
 
-    layers = (conv(3, 8), ReLU(), conv(8, 8), ReLU(), MaxPool(), conv(8, 16), ReLU(), conv(16, 4, "valid"), ReLU())
+
+def network() -> Network:
+    def conv(n_in: int, n_out: int, padding: Padding = "same") -> Conv:
+        kernel = normal(3, 3, n_in, n_out) / np.float32(np.sqrt(9 * n_in))
+        return Conv(kernel, np.float32(0.1) * normal(n_out), padding=padding)
+
+    layers = (
+        conv(3, 8),
+        ReLU(),
+        conv(8, 8),
+        ReLU(),
+        MaxPool(),
+        conv(8, 16),
+        ReLU(),
+        conv(16, 4, "valid"),
+        ReLU(),
+    )
     return Network(layers, (14, 10, 3))
 
 
 @pytest.mark.parametrize("preset", ["preset_a", "preset_b", "preset_a_flat", "epsilon_gamma_box"])
 def test_maps_do_not_change(preset: str, request: pytest.FixtureRequest) -> None:
     backbone = network()
-    heads = [Dense(DRAWS.normal(size=(5 * 3 * 4, 3)), np.zeros(3)) for _ in range(3)]
+    heads = [Dense(normal(5 * 3 * 4, 3), normal(3)) for _ in range(3)]
     images = DRAWS.normal(size=(2, 14, 10, 3)).astype(np.float32)
     plain = shared_relevance(backbone, heads, images, "predicted", preset, bounds=(-5, 5))
     request.getfixturevalue("everywhere")
