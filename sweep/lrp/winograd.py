@@ -48,7 +48,8 @@ def factors(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """A kernel (3, 3, in, out) as the factors of the products: float32 (36, in, out)."""
     matrix = np.asarray(_KERNEL)
     both = np.einsum("ai,bj,ijcd->abcd", matrix, matrix, kernel.astype(np.float64), optimize=True)
-    return both.reshape(-1, *kernel.shape[2:]).astype(np.float32)
+    flat: npt.NDArray[np.float32] = both.reshape(-1, *kernel.shape[2:]).astype(np.float32)
+    return flat
 
 
 def convolution(x: Tensor, factors: Tensor) -> Tensor:
