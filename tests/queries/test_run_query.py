@@ -53,6 +53,17 @@ def test_a_header_tells_what_the_answer_holds(query: sweep.queries.Query, root: 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
 def test_the_shell_gives_the_same_answer(query: sweep.queries.Query, root: Path) -> None:
+    assert_shell_agrees(query, root)
+
+
+def test_the_shell_reads_counts_per_cell(tmp_path: Path) -> None:
+    write(Study(factorial(2, 2, 2), granularity="cell"), tmp_path)
+    (auc,) = (query for query in list_queries() if query.name == "auc")
+    assert_shell_agrees(auc, tmp_path)
+
+
+def assert_shell_agrees(query: sweep.queries.Query, root: Path) -> None:
+    """Run the files in the stand-alone shell as a user would, and compare with the answer in Python."""
     order = ["functions", "views", "auc"] if query.name != "auc" else ["functions", "views"]
     order += [needed for needed in query.needs if needed != "auc"]
     script = "SET VARIABLE results = '" + str(root).replace("'", "''") + "';\n"
