@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -116,6 +117,18 @@ def test_wrong_input_is_one_clear_line(
         run_query(name, str(root), parameters)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_connection_of_ones_own_keeps_the_views_and_forgets_settings(root: Path) -> None:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        few = run_query("bins", str(root), {"draws": 7}, connection)
+        assert set(few["n_draws"].to_pylist()) == {7}
+        assert connection.execute("SELECT count(*) FROM models").fetchone() == (12,)
+        assert connection.execute("SELECT count(*) FROM bin_auc").fetchone() == (len(few),)
+        again = run_query("bins", str(root), connection=connection)
+        assert set(again["n_draws"].to_pylist()) == {100}
+        assert again.sort_by("destination_id")["seed"].equals(few.sort_by("destination_id")["seed"])
+        assert run_query("anova_source", str(root), connection=connection).num_rows
 
 
 def test_a_missing_table_is_named_with_the_remedy(root: Path, tmp_path: Path) -> None:
