@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -110,11 +111,16 @@ def simulate(folder: Path, size: Size, layout: str) -> int:
                 target = folder / "masked" / f"{source}.parquet"
                 connection.execute(f"COPY rows TO '{target}' (COMPRESSION zstd)")
                 continue
-            for destination in models:
-                target = folder / "masked" / f"{source}--{destination}.parquet"
-                connection.execute(
-                    f"COPY (FROM rows WHERE destination_id = '{destination}') TO '{target}' (COMPRESSION zstd)"
-                )
+            # DuckDB splits by destination into folders; a study's table is one flat folder.
+            parts = folder / "parts"
+            connection.execute(
+                f"COPY rows TO '{parts}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY destination_id,"
+                " WRITE_PARTITION_COLUMNS)"
+            )
+            for part in parts.glob("*/*.parquet"):
+                destination = part.parent.name.partition("=")[2]
+                part.rename(folder / "masked" / f"{source}--{destination}.{part.name}")
+            shutil.rmtree(parts)
     return sum(path.stat().st_size for path in (folder / "masked").iterdir())
 
 
