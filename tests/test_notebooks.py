@@ -30,14 +30,19 @@ warnings.filterwarnings("ignore", category=PendingDeprecationWarning, module="ip
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tables of a finished study of eight models: 2 backbones x 1 task x 2 seeds x 2 schedules."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished study of eight models, 2 backbones x 1 task x 2 seeds x 2 schedules: its tables, what was printed."""
     folder = tmp_path_factory.mktemp("notebooks")
     study = write_small_study(folder)
     study.changed(factors={"task": ["identity"], "schedule": {"short": {"epochs": 2}, "long": {"epochs": 4}}})
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return folder / "results" / "small"
+    return folder / "results" / "small", done.stdout
+
+
+@pytest.fixture
+def results(run: tuple[Path, str]) -> Path:
+    return run[0]
 
 
 def executed(name: str, results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -125,6 +130,12 @@ def test_a_factor_of_ones_own(results: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "other_schedule, same_init, same_task_same_pretraining" in shown
     for words in ("other_pretraining_schedule", "schedule=short", "[long, short]"):
         assert words in shown
+
+
+def test_a_run_prints_the_tests_of_every_level_of_a_further_factor(run: tuple[Path, str]) -> None:
+    results, output = run
+    for row in run_query("anova_initialisation", str(results)).to_pylist():
+        assert f"{row['task']}, {row['extra']}: {row['effect']} " in output
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=lambda query: query.name)
