@@ -13,8 +13,6 @@ answer; "peak" is the whole process's resident memory, Python and the shared lib
 import argparse
 import json
 import math
-import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -196,9 +194,11 @@ def main() -> None:
     if options.ask:
         print(json.dumps(ask(options.ask, options.folder, options.memory, options.threads)))
         return
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}; DuckDB {duckdb.__version__}; load {os.getloadavg()[0]:.1f}"
-    )
+    # Not above: the processes that are measured should hold nothing that they do not need.
+    from benchmarks.common import machine
+
+    here = machine() | {"duckdb": duckdb.__version__}
+    print(json.dumps(here))
     studies = []
     for layout in options.layout:
         study = measure(options.rows, layout, options.queries, options.memory, options.threads)
@@ -213,8 +213,7 @@ def main() -> None:
                 f"  {row['query']:<22}{row['seconds']:>9.1f}{row['peak_bytes'] / 1e6:>9.0f}{row['answer_rows']:>9}"
             )
     if options.json:
-        report = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "studies": studies}
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(here | {"studies": studies}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

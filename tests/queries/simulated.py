@@ -11,20 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from sweep.schemas import SCHEMAS, with_extra
+from sweep.schemas import MASKED_CELLS, SCHEMAS, with_extra
 
 PERCENTS = (0.0, 0.1, 1.0, 10.0, 31.6, 100.0)
-
-MASKED_CELLS = pa.schema(
-    [
-        pa.field("source_id", pa.string(), nullable=False),
-        pa.field("destination_id", pa.string(), nullable=False),
-        pa.field("percent", pa.float64(), nullable=False),
-        pa.field("n", pa.int32(), nullable=False),
-        pa.field("correct", pa.int32(), nullable=False),
-    ]
-)
-"""Columns of `masked` where a study asks for counts per cell instead of rows per image."""
 
 
 @dataclass(frozen=True)
