@@ -66,11 +66,17 @@ CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'))
 CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
 CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
 
--- The one place that counts correct answers. Every figure about masking starts here, so another granularity of
--- `masked` needs a change of this view only.
+-- The one place that counts correct answers, whichever granularity of `masked` the study chose: a row per image, where
+-- `correct` is a truth value, or per chunk of images, where it is a count out of `n`. The empty table at the end
+-- gives `masked` a column `n` where it has none; a row without it is one image.
 CREATE OR REPLACE VIEW accuracy AS
-SELECT source_id, destination_id, percent, count(*) AS n, count(*) FILTER (correct) AS correct
-FROM masked
+SELECT
+    source_id,
+    destination_id,
+    percent,
+    sum(coalesce(n, 1))::BIGINT AS n,
+    sum(correct::INTEGER)::BIGINT AS correct
+FROM (FROM masked UNION ALL BY NAME SELECT NULL::INTEGER AS n WHERE false)
 GROUP BY source_id, destination_id, percent;
 
 -- One row per model and factor; the seed is the replicate, not a factor. Whatever column of `models` is not

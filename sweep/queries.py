@@ -6,6 +6,7 @@ answers from its header comment, checks that the tables it reads exist, and bind
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +50,20 @@ def list_queries() -> list[Query]:
     return [_described(path) for path in paths if path.stem not in _PREAMBLE]
 
 
-def run_query(name: str, results: str, parameters: Mapping[str, Value] | None = None) -> pa.Table:
+def run_query(
+    name: str,
+    results: str,
+    parameters: Mapping[str, Value] | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> pa.Table:
     """Run one SQL file on the tables of a study.
 
     Args:
         name: a name from `list_queries`.
         results: folder or address (`s3://...`) of the tables of a study.
         parameters: values of the query's parameters; each is bound as a DuckDB variable, never pasted into SQL.
+        connection: a DuckDB connection of the caller's, with limits of its own; afterwards it has the views of
+            `queries/views.sql` and what the query leaves, for further SQL. By default a new one, closed again.
 
     Returns:
         The answer of the file's last statement; the header of the file tells the columns.
@@ -74,15 +82,16 @@ def run_query(name: str, results: str, parameters: Mapping[str, Value] | None = 
         takes = ", ".join(query.parameters) or "none"
         raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
 
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("SET VARIABLE results = ?", [results.rstrip("/")])
-        for parameter, value in chosen.items():
-            # The name comes from the file's own header, the value goes in as a bound parameter.
-            connection.execute(f"SET VARIABLE {parameter} = ?", [value])
+    with nullcontext(connection) if connection else duckdb.connect(":memory:") as session:
+        session.execute("SET VARIABLE results = ?", [results.rstrip("/")])
+        for parameter in {parameter for other in known.values() for parameter in other.parameters}:
+            # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is
+            # NULL, so that the settings of an earlier query on the same connection are forgotten.
+            session.execute(f"SET VARIABLE {parameter} = ?", [chosen.get(parameter)])
         try:
-            _require_tables(connection, query, results)
+            _require_tables(session, query, results)
             for stem in (*_PREAMBLE, *_order(query, known)):
-                answer = _execute(connection, (_folder() / f"{stem}.sql").read_text(encoding="utf-8"))
+                answer = _execute(session, (_folder() / f"{stem}.sql").read_text(encoding="utf-8"))
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             raise InputError(f"query {name!r}: {_first_line(error)}") from error
         except duckdb.Error as error:

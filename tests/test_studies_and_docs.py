@@ -23,6 +23,12 @@ def test_the_demo_is_the_papers_design_and_needs_nothing_from_outside() -> None:
     assert rows["masked"] == (20 + 1) * 20 * 8 * 101
 
 
+def test_the_study_of_schedules_needs_nothing_from_outside_either() -> None:
+    plan = make_plan(ROOT / "studies" / "schedules.yaml")
+    assert len(plan.models) == 12
+    assert {model.cell.extra["schedule"] for model in plan.models} == {"short", "long"}
+
+
 def test_the_papers_study_says_what_it_lacks() -> None:
     study = load_study(ROOT / "studies" / "vpnl.yaml")
     assert len(list(study.cells())) == 20
@@ -47,5 +53,7 @@ def test_links_and_named_files_exist(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert (document.parent / target).exists(), target
-    for named in re.findall(r"`((?:sweep|docs|studies|queries|tools|infra|benchmarks)/[\w./-]+\.\w+)`", text):
+    for named in re.findall(
+        r"`((?:sweep|docs|studies|queries|notebooks|tools|infra|benchmarks)/[\w./-]+\.\w+)`", text
+    ):
         assert (ROOT / named).exists(), named

@@ -24,7 +24,9 @@ def cluster(address: str | None) -> Iterator[bool]:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        ray.init(address=address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
+        wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address=wanted, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     except ConnectionError as error:
         raise InputError(
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"

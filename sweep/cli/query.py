@@ -39,7 +39,8 @@ def query(
 
     if listing or name is None:
         for known in list_queries():
-            click.echo(f"{known.name:<22} {known.question}")
+            settings_of = f"  [--set {', '.join(known.parameters)}]" if known.parameters else ""
+            click.echo(f"{known.name:<22} {known.question}{settings_of}")
         return
     parameters = dict(_setting(text) for text in settings)
     answer = run_query(name, f"{results.rstrip('/')}/{study or _only_study(results)}", parameters)

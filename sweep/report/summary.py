@@ -25,7 +25,10 @@ def summarise(plan: Plan, store: Store) -> None:
     print_table(_mean_auc(bins), "\nAUC of accuracy over log percent masked (1 = masks never hurt)")
     initialisation = run_query("anova_initialisation", store.root, {}).to_pylist()
     source = run_query("anova_source", store.root, {}).to_pylist()
-    tests = [(f"{row['task']}: {row['effect']}", row) for row in initialisation]
+    tests = [
+        (f"{', '.join(filter(None, [row['task'], row['extra']]))}: {row['effect']}", row)
+        for row in initialisation
+    ]
     tests += [(f"{row['condition']}: {row['sources']}", row) for row in source]
     print_table(_side_by_side(tests), "\nANOVA of AUC")
 

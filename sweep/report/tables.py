@@ -1,5 +1,7 @@
 """Query results as text for people and as files for programs."""
 
+import json
+import math
 from typing import IO, Any
 
 import pyarrow as pa
@@ -21,13 +23,21 @@ def print_table(rows: pa.Table, title: str | None = None) -> None:
 
 
 def write_table(rows: pa.Table, form: str, stream: IO[bytes]) -> None:
-    """Write `rows` to a binary stream as 'csv', 'json' (a list of objects) or 'parquet'."""
+    """Write `rows` to a binary stream as 'csv', 'json' (a list of objects) or 'parquet'.
+
+    Numbers keep all their digits; JSON has no word for NaN or infinity, which become null.
+    """
     if form == "csv":
         pa.csv.write_csv(rows, stream)
     elif form == "parquet":
         pa.parquet.write_table(rows, stream)
     else:
-        stream.write(rows.to_pandas().to_json(orient="records", double_precision=15).encode() + b"\n")
+        objects = [{name: _in_json(value) for name, value in row.items()} for row in rows.to_pylist()]
+        stream.write(json.dumps(objects, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _in_json(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from sweep.schemas import SCHEMAS, with_extra
+from sweep.schemas import MASKED_CELLS, SCHEMAS, with_extra
 
 PERCENTS = (0.0, 0.1, 1.0, 10.0, 31.6, 100.0)
 
@@ -44,6 +44,10 @@ class Study:
     accuracy: Callable[[np.random.Generator, str, str, float], float] | None = None
     """Probability of a correct answer from (generator, source, destination, percent)."""
     seed: int = 0
+    granularity: str = "image"
+    """'image': one row of `masked` per image; 'cell': counts, one row per chunk of images."""
+    chunk: int = 5
+    """Images per row where the granularity is 'cell'; the last row of a cell has the rest."""
 
     @property
     def sources(self) -> list[str]:
@@ -201,7 +205,18 @@ def _write_masked(study: Study, root: Path, images: Sequence[str], rng: np.rando
                 columns["correct"] += hits.tolist()
                 columns["target_logit"] += [0.0] * len(images)
     table = pa.table(columns, schema=SCHEMAS["masked"])
+    if study.granularity == "cell":
+        table = _counted(table, {image: i // study.chunk for i, image in enumerate(images)})
     _write_table(root, "masked", table, files=3)
+
+
+def _counted(rows: pa.Table, chunk_of: dict[str, int]) -> pa.Table:
+    """Rows per image summed to one row per cell and chunk of images."""
+    frame = rows.to_pandas()
+    frame["chunk"] = frame["image_id"].map(chunk_of)
+    grouped = frame.groupby(["source_id", "destination_id", "percent", "chunk"], as_index=False)
+    counts = grouped.agg(n=("correct", "size"), correct=("correct", "sum"))
+    return pa.Table.from_pandas(counts[MASKED_CELLS.names], schema=MASKED_CELLS, preserve_index=False)
 
 
 def _write(root: Path, name: str, schema: pa.Schema, rows: list[dict[str, object]], files: int = 2) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +54,17 @@ def test_a_header_tells_what_the_answer_holds(query: sweep.queries.Query, root: 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
 def test_the_shell_gives_the_same_answer(query: sweep.queries.Query, root: Path) -> None:
+    assert_shell_agrees(query, root)
+
+
+def test_the_shell_reads_counts_per_cell(tmp_path: Path) -> None:
+    write(Study(factorial(2, 2, 2), granularity="cell"), tmp_path)
+    (auc,) = (query for query in list_queries() if query.name == "auc")
+    assert_shell_agrees(auc, tmp_path)
+
+
+def assert_shell_agrees(query: sweep.queries.Query, root: Path) -> None:
+    """Run the files in the stand-alone shell as a user would, and compare with the answer in Python."""
     order = ["functions", "views", "auc"] if query.name != "auc" else ["functions", "views"]
     order += [needed for needed in query.needs if needed != "auc"]
     script = "SET VARIABLE results = '" + str(root).replace("'", "''") + "';\n"
@@ -105,6 +117,18 @@ def test_wrong_input_is_one_clear_line(
         run_query(name, str(root), parameters)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_connection_of_ones_own_keeps_the_views_and_forgets_settings(root: Path) -> None:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        few = run_query("bins", str(root), {"draws": 7}, connection)
+        assert set(few["n_draws"].to_pylist()) == {7}
+        assert connection.execute("SELECT count(*) FROM models").fetchone() == (12,)
+        assert connection.execute("SELECT count(*) FROM bin_auc").fetchone() == (len(few),)
+        again = run_query("bins", str(root), connection=connection)
+        assert set(again["n_draws"].to_pylist()) == {100}
+        assert again.sort_by("destination_id")["seed"].equals(few.sort_by("destination_id")["seed"])
+        assert run_query("anova_source", str(root), connection=connection).num_rows
 
 
 def test_a_missing_table_is_named_with_the_remedy(root: Path, tmp_path: Path) -> None:

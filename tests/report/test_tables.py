@@ -34,3 +34,22 @@ def test_files_hold_the_same_rows(form: str) -> None:
     else:
         read = pa.csv.read_csv(stream) if form == "csv" else pa.parquet.read_table(stream)
         assert read.to_pylist() == ROWS.to_pylist()
+
+
+def test_json_keeps_every_digit_and_every_type() -> None:
+    rows = pa.table(
+        {
+            "p": [1.2345678901234567e-14, 2.8e-300, 0.1 + 0.2, None],
+            "n": pa.array([1, None, 2**53 + 1, 4], pa.int64()),
+            "f": [float("nan"), float("inf"), 1.0, None],
+            "name": ['"quoted"', "é", None, "a/b"],
+            "tied": [True, False, None, True],
+        }
+    )
+    stream = io.BytesIO()
+    write_table(rows, "json", stream)
+    assert (
+        json.loads(stream.getvalue())
+        == rows.set_column(2, "f", pa.array([None, None, 1.0, None])).to_pylist()
+    )
+    assert "é" in stream.getvalue().decode()

@@ -1,0 +1,89 @@
+"""A study gives the same answers whether `masked` has a row per image or counts per cell."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+
+from sweep.errors import InputError
+from sweep.queries import list_queries, run_query
+from sweep.schemas import MASKED_CELLS
+from tests.queries.simulated import Study, factorial, studies, write
+
+READERS = [query.name for query in list_queries() if "masked" in query.reads]
+
+
+def write_both(study: Study, folder: Path) -> tuple[Path, Path]:
+    """The same study twice: with a row per image, and with counts."""
+    images, cells = folder / "images", folder / "cells"
+    write(study, images)
+    write(dataclasses.replace(study, granularity="cell"), cells)
+    return images, cells
+
+
+def assert_same(got: pa.Table, expected: pa.Table) -> None:
+    """Equal, up to the order in which floating-point numbers were added."""
+    assert got.schema == expected.schema
+    for name in expected.column_names:
+        if pa.types.is_floating(expected.schema.field(name).type):
+            ours, theirs = (table[name].to_pandas() for table in (got, expected))
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=name)
+        else:
+            assert got[name].to_pylist() == expected[name].to_pylist(), name
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_query_gives_the_same_answer(name: str, tmp_path: Path) -> None:
+    images, cells = write_both(Study(factorial(), n_random=2), tmp_path)
+    assert pq.read_schema(cells / "masked" / "part-0.parquet").equals(MASKED_CELLS, check_metadata=False)
+    by_image, by_cell = (pq.read_table(folder / "masked").num_rows for folder in (images, cells))
+    assert by_cell == by_image / 12 * 3
+    answer = run_query(name, str(images))
+    assert answer.num_rows
+    assert_same(run_query(name, str(cells)), answer)
+
+
+@settings(deadline=None, max_examples=5)
+@given(studies())
+def test_in_any_study(tmp_path_factory: pytest.TempPathFactory, study: Study) -> None:
+    images, cells = write_both(study, tmp_path_factory.mktemp("study"))
+    for name in ("auc", "anova_initialisation", "pairwise"):
+        assert_same(run_query(name, str(cells)), run_query(name, str(images)))
+
+
+def test_a_lost_chunk_makes_a_pair_incomplete(tmp_path: Path) -> None:
+    study = Study(factorial(1, 1, 2), granularity="cell")
+    write(study, tmp_path)
+    path = tmp_path / "masked" / "part-1.parquet"
+    pq.write_table(pq.read_table(path).slice(1), path)
+    pairs = run_query("auc", str(tmp_path)).to_pandas()
+    assert pairs["n_images"].max() == study.n_images
+    assert (~pairs["complete"]).sum() == 1
+    assert pairs.loc[~pairs["complete"], "n_images"].iloc[0] < study.n_images
+
+
+def test_both_kinds_in_one_folder_do_not_pass_unnoticed(tmp_path: Path) -> None:
+    images, cells = write_both(Study(factorial(1, 1, 2)), tmp_path)
+    shutil.copy(images / "masked" / "part-0.parquet", cells / "masked" / "z.parquet")
+    with pytest.raises(InputError, match=r"query 'auc': .*masked/z\.parquet") as caught:
+        run_query("auc", str(cells))
+    assert len(str(caught.value).splitlines()) == 1
+    # In the other order DuckDB reads the counts as truth values; the number of images gives the pairs away.
+    counted = pq.read_table(cells / "masked" / "part-0.parquet")
+    shutil.copy(cells / "masked" / "part-0.parquet", images / "masked" / "z.parquet")
+    (images / "masked" / "part-0.parquet").unlink()
+    pairs = run_query("auc", str(images)).to_pandas().set_index(["source_id", "destination_id"])
+    keys = set(zip(*(counted[name].to_pylist() for name in pairs.index.names), strict=True))
+    assert not pairs.loc[sorted(keys), "complete"].any()
+
+
+def test_an_empty_table_has_no_pairs(tmp_path: Path) -> None:
+    write(Study(factorial(1, 1, 2), granularity="cell"), tmp_path)
+    for path in (tmp_path / "masked").iterdir():
+        pq.write_table(pa.table([[]] * 5, schema=MASKED_CELLS), path)
+    assert run_query("auc", str(tmp_path)).num_rows == 0
