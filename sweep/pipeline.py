@@ -12,7 +12,7 @@ from sweep.models.weights import Layers
 from sweep.pieces import PIECES
 from sweep.plan import STAGES, Plan
 from sweep.progress import Display
-from sweep.report.summary import draw_figures
+from sweep.report.page import write_report
 from sweep.store import Store, Unit
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
@@ -57,7 +57,7 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
         if not run.failures:
-            tracker.artifacts(draw_figures(plan, store))
+            tracker.artifacts(write_report(plan, store))
             tracker.summary(plan.rows(), store.root)
         status = FAILED if run.failures else FINISHED
     except WorkError:

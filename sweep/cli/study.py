@@ -31,7 +31,9 @@ def run(study: Path, results: str, address: str | None) -> None:
     with Display() as display:
         run_study(plan, store, results, display, address)
     summarise(plan, store)
-    click.echo(f"\nTables   {store.root}\nMLflow   mlflow ui --backend-store-uri {tracking_uri(results)}")
+    click.echo(
+        f"\nReport   {store.root}/report/index.html\nTables   {store.root}\nMLflow   mlflow ui --backend-store-uri {tracking_uri(results)}"
+    )
 
 
 @click.command()
