@@ -18,7 +18,7 @@ from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.curves import OTHER, OWN, initialisation_curves, source_curves
 from sweep.report.matrices import auc_matrix, model_pairs, similarity_matrix
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
-from sweep.report.style import png, svg
+from sweep.report.style import drawn
 
 Array = np.ndarray[Any, Any]
 
@@ -67,7 +67,7 @@ def _exhibit(
         figure, caption, alt = draw(answers)
     except (Impossible, InputError) as reason:
         return Exhibit(name, title, "", "", note=str(reason))
-    return Exhibit(name, title, caption, alt, png(figure), svg(figure))
+    return Exhibit(name, title, caption, alt, *drawn(figure))
 
 
 def _kernels(answers: Answers) -> tuple[Figure, str, str]:

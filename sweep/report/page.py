@@ -19,7 +19,9 @@ from sweep.report.sentences import (
     f_test,
     headline,
     initialisation_findings,
+    p_value,
     source_findings,
+    source_name,
 )
 from sweep.store import Store
 
@@ -83,6 +85,7 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         accuracy=_accuracy_table(answers),
         models=_model_table(answers),
         areas=_area_table(answers),
+        pairs=_pair_table(answers),
         likeness=_likeness_table(answers),
         sensitivity=_sensitivity_table(answers),
         agreement=_agreement_of_verdicts(answers),
@@ -118,13 +121,17 @@ def asked(plan: Plan) -> list[str]:
         study.relevance.composite if isinstance(study.relevance.composite, str) else "a composite of its own"
     )
     return [
-        f"{len(plan.models):,} models: every combination of {', '.join(named)} with {len(factors.seed)} initialisations "
-        f"each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
+        f"{len(plan.models):,} models: every combination of {', '.join(named)} with "
+        f"{_counted(len(factors.seed), 'initialisation')} each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
         f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
         f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
-        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {len(plan.random_sources)} random orders) "
+        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(plan.random_sources), 'random order')}) "
         f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels.",
     ]  # fmt: skip
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number or 'no'} {thing}{'s' * (number != 1)}"
 
 
 def _accuracy_table(answers: Answers) -> Table:
@@ -179,6 +186,40 @@ def _area_table(answers: Answers) -> Table:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _pair_table(answers: Answers) -> Table:
+    heads = [
+        "destination",
+        "one source",
+        "other source",
+        "test",
+        "difference of AUC",
+        "t",
+        "df",
+        "p, Holm",
+        "Cohen's d",
+        "note",
+    ]
+    rows = []
+    for row in answers.pairwise[LOG]:
+        one, other = (source_name(row[name], answers.looks) for name in ("source_a", "source_b"))
+        p = (
+            Cell("none")
+            if row["p_holm"] is None
+            else Cell(p_value(row["p_holm"]).removeprefix("p = "), row["p_holm"])
+        )
+        numbers = (
+            _number(row["difference"]),
+            _number(row["t"]),
+            _number(row["df"]),
+            p,
+            _number(row["cohens_d"]),
+        )
+        rows.append(
+            [Cell(row["condition"]), Cell(one), Cell(other), Cell(row["test"]), *numbers, Cell(row["note"])]
+        )
+    return Table("Every pair of sources, by three t tests", heads, rows)
 
 
 def _likeness_table(answers: Answers) -> Table:

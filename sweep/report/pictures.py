@@ -63,7 +63,7 @@ def masked_example(face: Array, ranks: Mapping[str, Array], percents: Sequence[f
 def masked_face(face: Array, ranks: Array, count: int) -> Array:
     """`face` with the first `count` pixels of `ranks` in the colour REMOVED."""
     gone = (ranks < count).reshape(face.shape[:2])
-    shown = face.copy()
+    shown: Array = face.copy()
     shown[gone] = REMOVED
     return shown
 
@@ -102,7 +102,8 @@ def saturation(maps: Array) -> float:
 def coloured(relevance: Array, limit: float) -> Array:
     """A signed map (height, width) as RGB uint8: white is 0, red supports the class, blue speaks against it."""
     colours = mpl.colormaps[SIGNED](Normalize(-limit, limit, clip=True)(relevance))
-    return np.round(colours[..., :3] * 255).astype(np.uint8)
+    rgb: Array = np.round(colours[..., :3] * 255).astype(np.uint8)
+    return rgb
 
 
 def overlaid(face: Array, relevance: Array, limit: float) -> Array:
@@ -195,10 +196,10 @@ def _wrapped(name: str) -> str:
 
 
 def _gap(tiles: Array) -> int:
-    return max(1, round(GAP * tiles.shape[2]))
+    return max(1, round(GAP * int(tiles.shape[2])))
 
 
 def _centre(row: int, column: int, tiles: Array) -> tuple[float, float]:
-    """x and y of the middle of a tile in a montage."""
+    """Column and row, in pixels, of the middle of a tile in a montage."""
     height, width = tiles.shape[2] + _gap(tiles), tiles.shape[3] + _gap(tiles)
     return column * width + (tiles.shape[3] - 1) / 2, row * height + (tiles.shape[2] - 1) / 2

@@ -19,6 +19,8 @@ READINGS = {
     "repeated": "repeated-measures ANOVA",
 }
 """What a design of the queries is called."""
+PAIRS = 10
+"""Pairs of sources that a sentence names; a table has them all."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _EFFECTS = {
     "pretraining": "pretraining",
@@ -125,6 +127,11 @@ def headline(initialisation: Sequence[Row], source: Sequence[Row]) -> str:
     return " ".join(parts) or "The study is too small for a test; the reasons are given with each."
 
 
+def source_name(relation: str | None, looks: Looks) -> str:
+    """What a reader is told a bin is; 'none' where a query has no bin to name."""
+    return "none" if relation is None else looks.relations[relation].name
+
+
 def _both(name: str, tests: Sequence[Row], sizes: Sequence[Row], effect: str) -> str:
     """An effect in both readings, and whether they agree."""
     told, verdicts = [], []
@@ -163,11 +170,11 @@ def _pair_sentences(pairs: Sequence[Row], looks: Looks) -> list[str]:
     alike = [row for row in known if row["p_holm"] >= ALPHA]
     sentences = []
     if apart:
-        told = "; ".join(_pair(row, looks) for row in apart)
+        told = "; ".join([*(_pair(row, looks) for row in apart[:PAIRS]), *_more(apart)])
         sentences.append(f"Pairs of sources that differ (paired t tests, p by Holm's correction): {told}.")
     if alike:
         told = "; ".join(
-            f"{_name(row['source_a'], looks)} and {_name(row['source_b'], looks)} ({_t(row)})"
+            f"{source_name(row['source_a'], looks)} and {source_name(row['source_b'], looks)} ({_t(row)})"
             for row in alike
         )
         sentences.append(f"Pairs not told apart: {told}.")
@@ -177,20 +184,19 @@ def _pair_sentences(pairs: Sequence[Row], looks: Looks) -> list[str]:
     return sentences
 
 
+def _more(rows: Sequence[Row]) -> list[str]:
+    return [f"and {len(rows) - PAIRS} more"] if len(rows) > PAIRS else []
+
+
 def _pair(row: Row, looks: Looks) -> str:
     more, less = (
         (row["source_a"], row["source_b"]) if row["difference"] > 0 else (row["source_b"], row["source_a"])
     )
-    return f"{_name(less, looks)} hurts more than {_name(more, looks)}, by {abs(row['difference']):.3f} of AUC ({_t(row)})"
+    return f"{source_name(less, looks)} hurts more than {source_name(more, looks)}, by {abs(row['difference']):.3f} of AUC ({_t(row)})"
 
 
 def _t(row: Row) -> str:
     return f"t({row['df']:.3g}) = {abs(row['t']):.3g}, {p_value(row['p_holm'])}"
-
-
-def _name(relation: str, looks: Looks) -> str:
-    look = looks.relations.get(relation)
-    return look.name if look else relation
 
 
 def _mean_areas(rows: Sequence[Row], by: str) -> str:

@@ -113,23 +113,14 @@ def styled() -> Iterator[None]:
         yield
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    return _file(figure, "png")
-
-
-def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file, without a date: the same data always give the same bytes."""
-    return _file(figure, "svg")
-
-
-def _file(figure: Figure, form: str) -> bytes:
-    content = io.BytesIO()
+def drawn(figure: Figure) -> tuple[bytes, bytes]:
+    """The figure as a PNG and an SVG file, without dates: the same data always give the same bytes."""
+    png, svg = io.BytesIO(), io.BytesIO()
     with styled():
-        figure.savefig(
-            content, format=form, dpi=RESOLUTION, metadata={"Date": None} if form == "svg" else None
-        )
-    return content.getvalue()
+        figure.savefig(png, format="png", dpi=RESOLUTION)
+        figure.set_layout_engine("none")  # both files have the layout that was found for the first
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    return png.getvalue(), svg.getvalue()
 
 
 def half_width(sem: float | None, n: int) -> float:
