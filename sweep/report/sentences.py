@@ -167,17 +167,14 @@ def _omission(row: Row) -> str:
 def _pair_sentences(pairs: Sequence[Row], looks: Looks) -> list[str]:
     known = [row for row in pairs if row["p_holm"] is not None]
     apart = sorted((row for row in known if row["p_holm"] < ALPHA), key=lambda row: row["p_holm"])
-    alike = [row for row in known if row["p_holm"] >= ALPHA]
+    alike = sorted((row for row in known if row["p_holm"] >= ALPHA), key=lambda row: row["p_holm"])
     sentences = []
     if apart:
         told = "; ".join([*(_pair(row, looks) for row in apart[:PAIRS]), *_more(apart)])
         sentences.append(f"Pairs of sources that differ (paired t tests, p by Holm's correction): {told}.")
     if alike:
-        told = "; ".join(
-            f"{source_name(row['source_a'], looks)} and {source_name(row['source_b'], looks)} ({_t(row)})"
-            for row in alike
-        )
-        sentences.append(f"Pairs not told apart: {told}.")
+        named = [f"{_pair_of(row, looks)} ({_t(row)})" for row in alike[:PAIRS]]
+        sentences.append(f"Pairs not told apart: {'; '.join([*named, *_more(alike)])}.")
     notes = sorted({row["note"] for row in pairs if row["p_holm"] is None and row["note"]})
     if notes:
         sentences.append(f"Pairs without a test: {len(pairs) - len(known)} ({'; '.join(notes)}).")
@@ -193,6 +190,10 @@ def _pair(row: Row, looks: Looks) -> str:
         (row["source_a"], row["source_b"]) if row["difference"] > 0 else (row["source_b"], row["source_a"])
     )
     return f"{source_name(less, looks)} hurts more than {source_name(more, looks)}, by {abs(row['difference']):.3f} of AUC ({_t(row)})"
+
+
+def _pair_of(row: Row, looks: Looks) -> str:
+    return f"{source_name(row['source_a'], looks)} and {source_name(row['source_b'], looks)}"
 
 
 def _t(row: Row) -> str:
