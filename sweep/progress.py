@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -30,6 +31,8 @@ class Display:
         self._task: TaskID | None = None
         self._name, self._total, self._stored, self._done = "", 0, 0, 0
         self._begun = self._printed = 0.0
+        self.on_finish: Callable[[str, int, float], None] = lambda stage, units, seconds: None
+        """Told of every stage that ends: its name, units stored, and seconds."""
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -74,6 +77,7 @@ class Display:
         else:
             spent = f"done in {now - self._begun:.1f} s" if self._done else "stored before"
             self._console.print(f"{self._name}: {completed}/{self._total}, {spent}", highlight=False)
+        self.on_finish(self._name, self._done, now - self._begun)
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line among the bars."""

@@ -19,7 +19,8 @@ def report(study: Path, results: str) -> None:
     sweep report studies/umist.yaml
     """
     plan, store = open_study(study, results)
+    from sweep.report.answers import answers_of
     from sweep.report.page import PAGE, write_report
 
-    content = write_report(plan, store)[PAGE]
+    content = write_report(answers_of(plan, store))[PAGE]
     click.echo(f"Report   {store.root}/{PAGE}  ({len(content) / 1e6:.1f} MB)")

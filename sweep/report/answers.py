@@ -10,6 +10,7 @@ import pyarrow.compute
 
 from sweep.errors import WorkError
 from sweep.plan import STAGES, Plan
+from sweep.provenance import TableIdentity, table_identities
 from sweep.queries import Value, run_query
 from sweep.report.style import Looks, looks_of
 from sweep.store import Store
@@ -120,6 +121,11 @@ class Answers:
                 parts.append(rows)
         means = pa.concat_tables(parts).group_by(["model_a", "model_b"]).aggregate([("pearson", "mean")])
         return means.rename_columns({"pearson_mean": "pearson"})
+
+    @cached_property
+    def tables(self) -> Mapping[str, TableIdentity]:
+        """What identifies each table."""
+        return table_identities(self.plan, self.store)
 
     @cached_property
     def looks(self) -> Looks:

@@ -26,6 +26,13 @@ PANELS = 12
 """Conditions with a panel of curves each; the tables have all of them."""
 MAP_MODELS, MAP_FACES = 8, 3
 """Models and faces of the figure of maps."""
+REMOVAL = {
+    "absolute": "the highest absolute relevance",
+    "positive": "the most positive relevance",
+    "negative": "the most negative relevance",
+    "least": "the lowest absolute relevance",
+}
+"""Which pixels go first, by the study's setting."""
 RANK2_TARGETS = 8
 """Targets of the figure of rank-2 faces."""
 
@@ -103,15 +110,18 @@ def _masked(answers: Answers) -> tuple[Figure, str, str]:
     ranks = {}
     for name in plan.backbones:
         model = next(model for model in plan.models if model.cell.pretraining == name)
-        ranks[model.id] = removal_ranks(_maps(answers, model.id, [position]).reshape(1, -1))[0]
+        own = _maps(answers, model.id, [position]).reshape(1, -1)
+        ranks[model.id] = removal_ranks(own, plan.study.masking.order)[0]
     face = plan.images.pixels[position]
     for mask in plan.random_sources[:1]:
         ranks["random"] = random_ranks(mask, (plan.images.keys[position],), face.shape[0] * face.shape[1])[0]
     levels = ", ".join(f"{percent:g}" for percent in percents)
+    removal = REMOVAL[plan.study.masking.order]
     control = "and at random" if plan.random_sources else "(the study has no random masks)"
     return (
         masked_example(face, ranks, percents),
-        f"Image {image} with the most relevant pixels of one model per pretraining removed, {control} (paper, Fig. 2). "
+        f"Image {image} with pixels removed by the map of one model per pretraining, {removal} first, {control} (paper, "
+        "Fig. 2). "
         "Removed pixels are drawn pale yellow here, whatever the study puts in their place.",
         f"The face {image} at {levels} percent of pixels removed, one row each for: {', '.join(ranks)}. At the left "
         "the face is whole, at the right most or all of it is removed.",

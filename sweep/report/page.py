@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep import __version__
 from sweep.plan import Plan
-from sweep.provenance import code_commit, environment, study_sha256, table_identities
-from sweep.report.answers import LINEAR, LOG, Answers, answers_of
-from sweep.report.exhibits import Exhibit, exhibits
+from sweep.provenance import code_commit, environment, study_sha256
+from sweep.report.answers import LINEAR, LOG, Answers
+from sweep.report.exhibits import REMOVAL, Exhibit, exhibits
 from sweep.report.sentences import (
     ALPHA,
     READINGS,
@@ -23,8 +23,15 @@ from sweep.report.sentences import (
     source_findings,
     source_name,
 )
-from sweep.store import Store
 
+FILLS = {
+    "mean": "the channel mean",
+    "zero": "black",
+    "grey": "mid-grey",
+    "noise": "uniform noise",
+    "blur": "that of the blurred image",
+}
+"""What a removed pixel becomes, by the study's setting."""
 PAGE = "report/index.html"
 """Where the page stands, relative to the study's results."""
 
@@ -46,17 +53,13 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
-def write_report(plan: Plan, store: Store) -> dict[str, bytes]:
-    """Draw a finished study's figures, make its page and store both; returns each file's content by its path.
-
-    Raises WorkError with one line where the study is not finished.
-    """
-    answers = answers_of(plan, store)
+def write_report(answers: Answers) -> dict[str, bytes]:
+    """Draw a study's figures, make its page and store both; returns each file's content by its path."""
     drawn = exhibits(answers)
     files = {path: content for exhibit in drawn.values() for path, content in exhibit.files.items()}
     files[PAGE] = page(answers, drawn).encode()
     for path, content in files.items():
-        store.write_file(path, content)
+        answers.store.write_file(path, content)
     return files
 
 
@@ -90,7 +93,7 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         sensitivity=_sensitivity_table(answers),
         agreement=_agreement_of_verdicts(answers),
         alpha=ALPHA,
-        identities=table_identities(answers.plan, answers.store),
+        identities=answers.tables,
         environment=environment(),
         commit=code_commit(),
         version=__version__,
@@ -126,7 +129,8 @@ def asked(plan: Plan) -> list[str]:
         f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
         f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
         f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(plan.random_sources), 'random order')}) "
-        f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels.",
+        f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels, {REMOVAL[study.masking.order]} first. "
+        f"A removed pixel becomes {FILLS[study.masking.fill]}.",
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from sweep.errors import WorkError
 from sweep.plan import Plan, make_plan
 from sweep.queries import run_query
+from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
 from sweep.report.sentences import f_test
 from sweep.store import Store
@@ -53,7 +54,7 @@ def report(study: SmallStudy) -> Written:
     plan = make_plan(study.path)
     store = Store(str(study.path.parent / "results" / plan.study.name))
     simulate(plan, store)
-    files = write_report(plan, store)
+    files = write_report(answers_of(plan, store))
     for path, content in files.items():
         assert (Path(store.root) / path).read_bytes() == content
     return Written(Parsed(files[PAGE].decode()), plan, store)
@@ -192,7 +193,7 @@ def test_an_unfinished_study_has_no_report_and_one_line_says_what_is_missing(sma
     (gone,) = list(Path(store.root).glob("relevance/first-gender-s1.*"))
     gone.unlink()
     with pytest.raises(WorkError) as caught:
-        write_report(plan, store)
+        write_report(answers_of(plan, store))
     assert "units are missing (1 of relevance)" in str(caught.value)
     done = sweep("report", small_study.path, cwd=small_study.path.parent)
     assert done.returncode == 1
