@@ -13,6 +13,13 @@ PLAIN_INTERVAL = 10.0
 """Seconds between two lines of a stage where the output is no terminal."""
 
 
+def time_left(seconds: float) -> str:
+    """'1:05 left' for 65 seconds, '2:00:00 left' for two hours."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
+
+
 class Display:
     """Live bars on a terminal, plain lines elsewhere; both on standard error, so results can be piped."""
 
@@ -90,8 +97,7 @@ class Display:
         remaining = self._total - self._stored - self._done
         if not self._done or not remaining:
             return ""
-        seconds = round(remaining * (now - self._begun) / self._done)
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+        return time_left(remaining * (now - self._begun) / self._done)
 
     def _status(self, now: float) -> str:
         return f"{self._rate(now)}, {self._left(now)}"

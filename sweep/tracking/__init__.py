@@ -4,8 +4,8 @@ Nothing else in the package talks to MLflow. A tracking server that does not ans
 the study: the tables hold everything that matters, and the history is caught up from them.
 """
 
-from sweep.tracking.connection import tracking_uri
+from sweep.tracking.connection import how_to_open, tracking_uri
 from sweep.tracking.readouts import load_readout
 from sweep.tracking.tracker import FAILED, FINISHED, KILLED, Tracker
 
-__all__ = ["FAILED", "FINISHED", "KILLED", "Tracker", "load_readout", "tracking_uri"]
+__all__ = ["FAILED", "FINISHED", "KILLED", "Tracker", "how_to_open", "load_readout", "tracking_uri"]

@@ -25,6 +25,11 @@ def tracking_uri(results: str) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
+def how_to_open(uri: str) -> str:
+    """What a person does to see the runs at a tracking address."""
+    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+
+
 class Connection:
     """Runs calls to a tracking server; a failed one is told by `problem` and makes room for the work."""
 
