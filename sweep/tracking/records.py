@@ -13,6 +13,8 @@ from sweep.provenance import TableIdentity, code_commit, environment, study_sha2
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """Columns of the table `epochs` that are recorded per epoch."""
+TAG_LENGTH = 1000
+"""Characters of a tag; older servers take 5,000."""
 _KINDS = {pa.string(): "string", pa.float32(): "float", pa.float64(): "double", pa.int32(): "integer"}
 
 
@@ -23,7 +25,9 @@ def study_tags(plan: Plan) -> dict[str, str]:
         "sweep.version": __version__,
         "sweep.study_key": plan.key,
         "sweep.study_sha256": study_sha256(plan),
-        "sweep.factors": "; ".join(f"{name}: {', '.join(map(str, levels))}" for name, levels in study.factors if levels),
+        "sweep.factors": _shortened(
+            "; ".join(f"{name}: {', '.join(map(str, levels))}" for name, levels in study.factors if levels)
+        ),
         "sweep.models": str(len(plan.models)),
         "sweep.python": environment()["python"],
         "mlflow.source.name": "sweep run",
@@ -87,6 +91,10 @@ def study_files(plan: Plan, tables: Mapping[str, TableIdentity]) -> dict[str, by
         "environment.json": _json(environment()),
         "tables.json": _json({name: asdict(identity) for name, identity in tables.items()}),
     }
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= TAG_LENGTH else text[: TAG_LENGTH - 4] + " ..."
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """The runs of one study: opened, followed, and caught up from the tables where the server was away."""
 
+import functools
 import logging
 import tempfile
 import time
@@ -57,7 +58,7 @@ class Tracker:
         """Run id of each model's child run, by model id; models are absent where the server is away."""
         started = {}
         for model in models:
-            run_id = self._try(lambda model=model: self._start(model))  # type: ignore[misc]
+            run_id = self._try(functools.partial(self._start, model))
             if run_id is not None:
                 started[model.id] = run_id
         return started
@@ -107,14 +108,20 @@ class Tracker:
         `files_of` makes a model's files by path; the readout's weights are READOUT. `sha256` gives the weights' digest
         by model id, which all runs are tagged with.
         """
-        for position, model in enumerate(self._plan.models):
+
+        def attach(position: int, model: Model) -> None:
             run_id = self._runs.get(model.key)
-            if run_id is None or run_id in self._with_files:
-                continue
-            files = files_of(model) if position < RUNS_WITH_FILES else {}
-            place = READOUT if files else self._address(model)
-            tags = {SHA256_TAG: sha256[model.id], ADDRESS_TAG: self._address(model), FILES_TAG: place}
-            self._try(lambda run_id=run_id, files=files, tags=tags: self._attach(run_id, files, tags))  # type: ignore[misc]
+            if run_id is not None and run_id not in self._with_files:
+                files = files_of(model) if position < RUNS_WITH_FILES else {}
+                address = self._address(model)
+                place = READOUT if files else address
+                self._attach(
+                    run_id, files, {SHA256_TAG: sha256[model.id], ADDRESS_TAG: address, FILES_TAG: place}
+                )
+                self._with_files.add(run_id)
+
+        for position, model in enumerate(self._plan.models):
+            self._try(functools.partial(attach, position, model))
 
     def finish_study(self, files: Mapping[str, bytes], tables: Mapping[str, TableIdentity]) -> None:
         """Attach a finished study's `files` (by path) to its run, and what identifies it and its tables."""
