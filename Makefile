@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup demo test test-cluster lint bench lock clean
+.PHONY: help setup demo test test-cluster test-browser lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -33,6 +33,10 @@ test: setup ## Run the tests
 test-cluster: setup ## Run a study on Ray clusters of several nodes
 	@echo "==> running the cluster tests"
 	@$(BIN)/python -m pytest -m cluster tests/cluster
+
+test-browser: setup ## Check the report in headless Chromium (needs chromium and chromium-driver)
+	@echo "==> running the browser tests"
+	@$(BIN)/python -m pytest -m browser tests/browser
 
 lint: setup ## Check format, style and types
 	@echo "==> ruff format, ruff check, mypy"

@@ -142,7 +142,8 @@ class _Progress(Callback):  # type: ignore[misc]
         if done.run_id is not None:
             self._flush()
             last = trial.last_result
-            self._tracker.finish_model(done.run_id, {k: last[k] for k in ("train_accuracy", "val_accuracy")})
+            accuracies = {k: last[k] for k in ("train_accuracy", "val_accuracy")}
+            self._tracker.finish_model(done.run_id, accuracies, done.model.cell.finetune.epochs)
         self._on_done(2)
 
     def _flush(self) -> None:

@@ -12,7 +12,9 @@ from sweep.models.weights import Layers
 from sweep.pieces import PIECES
 from sweep.plan import STAGES, Plan
 from sweep.progress import Display
-from sweep.report.summary import draw_figures
+from sweep.report.answers import answers_of
+from sweep.report.page import write_report
+from sweep.report.panels import model_files
 from sweep.store import Store, Unit
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
@@ -46,6 +48,7 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
     store.arrange(everything)
     store.write_file("study.yaml", plan.path.read_bytes())
     tracker = Tracker(plan, results)
+    display.on_finish = tracker.stage_done
     run = Run(plan, store, tracker, display)
     status = KILLED
     try:
@@ -57,8 +60,7 @@ def run_study(plan: Plan, store: Store, results: str, display: Display, address:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
         if not run.failures:
-            tracker.artifacts(draw_figures(plan, store))
-            tracker.summary(plan.rows(), store.root)
+            _publish(run)
         status = FAILED if run.failures else FINISHED
     except WorkError:
         status = FAILED
@@ -88,6 +90,17 @@ def _catch_up(run: Run) -> None:
 
     absent = {unit.label for unit in run.store.missing(list(run.plan.model_units.values()))}
     run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
+
+
+def _publish(run: Run) -> None:
+    """Write a finished study's report, and give its runs in MLflow what belongs to them."""
+    plan, store = run.plan, run.store
+    answers = answers_of(plan, store)
+    report = write_report(answers)
+    models = store.read(plan.model_units.values(), columns=["model_id", "weights_sha256"]).to_pylist()
+    digests = {row["model_id"]: row["weights_sha256"] for row in models}
+    run.tracker.attach_to_models(lambda model: model_files(plan, store, model), digests)
+    run.tracker.finish_study(report, answers.tables)
 
 
 def _images(run: Run) -> None:

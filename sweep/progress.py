@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -10,6 +11,13 @@ from rich.text import Text
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of a stage where the output is no terminal."""
+
+
+def time_left(seconds: float) -> str:
+    """'1:05 left' for 65 seconds, '2:00:00 left' for two hours."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d} left" if hours else f"{minute}:{second:02d} left"
 
 
 class Display:
@@ -30,6 +38,8 @@ class Display:
         self._task: TaskID | None = None
         self._name, self._total, self._stored, self._done = "", 0, 0, 0
         self._begun = self._printed = 0.0
+        self.on_finish: Callable[[str, int, float], None] = lambda stage, units, seconds: None
+        """Told of every stage that ends: its name, units stored, and seconds."""
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -74,6 +84,7 @@ class Display:
         else:
             spent = f"done in {now - self._begun:.1f} s" if self._done else "stored before"
             self._console.print(f"{self._name}: {completed}/{self._total}, {spent}", highlight=False)
+        self.on_finish(self._name, self._done, now - self._begun)
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line among the bars."""
@@ -86,8 +97,7 @@ class Display:
         remaining = self._total - self._stored - self._done
         if not self._done or not remaining:
             return ""
-        seconds = round(remaining * (now - self._begun) / self._done)
-        return f"{seconds // 60}:{seconds % 60:02d} left"
+        return time_left(remaining * (now - self._begun) / self._done)
 
     def _status(self, now: float) -> str:
         return f"{self._rate(now)}, {self._left(now)}"

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from sweep import __version__
-from sweep.cli import data, plan, query, study, verify
+from sweep.cli import data, plan, query, report, study, verify
 from sweep.errors import SweepError
 
 INTERRUPTED = 130
@@ -53,8 +53,9 @@ def cli() -> None:
     sweep status studies/umist.yaml      how far it is
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
+    sweep report studies/umist.yaml      see it as one page
     """
 
 
-for _command in (plan.plan, study.run, study.status, verify.verify, query.query, data.data):
+for _command in (plan.plan, study.run, study.status, verify.verify, query.query, report.report, data.data):
     cli.add_command(_command)

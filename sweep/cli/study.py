@@ -1,5 +1,6 @@
 """Subcommands that do a study and say how far it is."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -26,24 +27,36 @@ def run(study: Path, results: str, address: str | None) -> None:
     from sweep.pipeline import run_study
     from sweep.progress import Display
     from sweep.report.summary import summarise
-    from sweep.tracking import tracking_uri
+    from sweep.tracking import how_to_open, tracking_uri
 
     with Display() as display:
         run_study(plan, store, results, display, address)
     summarise(plan, store)
-    click.echo(f"\nTables   {store.root}\nMLflow   mlflow ui --backend-store-uri {tracking_uri(results)}")
+    click.echo(f"\nReport   {store.root}/report/index.html\nTables   {store.root}")
+    click.echo(f"MLflow   {how_to_open(tracking_uri(results))}")
 
 
 @click.command()
 @study_argument
 @results_option
-def status(study: Path, results: str) -> None:
+@click.option("--watch", "watching", is_flag=True, help="Go on showing it until the study is complete.")
+def status(study: Path, results: str, watching: bool) -> None:
     """Show how far a study is, stage by stage.
+
+    With --watch, from any terminal that reaches the results: bars, rates and the time left, as units are stored.
 
     \b
     sweep status studies/umist.yaml
+    sweep status studies/umist.yaml --results s3://bucket/results --watch
     """
-    show(*open_study(study, results))
+    plan, store = open_study(study, results)
+    if watching:
+        from sweep.watch import watch
+
+        with contextlib.suppress(KeyboardInterrupt):
+            watch(plan, store, Console())
+    else:
+        show(plan, store)
 
 
 def show(plan: Plan, store: Store) -> None:

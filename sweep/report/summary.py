@@ -1,18 +1,14 @@
-"""What `sweep run` prints when a study is done: accuracies, AUC by bin and the tests; and the figures it draws."""
+"""What `sweep run` prints when a study is done: accuracies, AUC by bin and the tests."""
 
-import io
 from typing import Any
 
 import pyarrow as pa
 
 from sweep.plan import Plan
 from sweep.queries import run_query
-from sweep.report.figures import accuracy_curves
+from sweep.report.sentences import AS_PRINTED
 from sweep.report.tables import print_table
 from sweep.store import Store
-
-AS_PRINTED = "between"
-"""The design of the paper's own F values; the other design of each test is the one the data call for."""
 
 
 def summarise(plan: Plan, store: Store) -> None:
@@ -31,19 +27,6 @@ def summarise(plan: Plan, store: Store) -> None:
     ]
     tests += [(f"{row['condition']}: {row['sources']}", row) for row in source]
     print_table(_side_by_side(tests), "\nANOVA of AUC")
-
-
-def draw_figures(plan: Plan, store: Store) -> dict[str, bytes]:
-    """Draw a finished study's figures and store them; returns each file's content by its path under the root."""
-    figure = accuracy_curves(run_query("accuracy_curves", store.root, _draws(plan)))
-    drawn = {}
-    for form in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=160, metadata={"Date": None} if form == "svg" else None)
-        drawn[f"figures/accuracy_curves.{form}"] = content.getvalue()
-    for path, file in drawn.items():
-        store.write_file(path, file)
-    return drawn
 
 
 def _draws(plan: Plan) -> dict[str, int]:

@@ -1,0 +1,26 @@
+"""The subcommand that shows a study as a page."""
+
+from pathlib import Path
+
+import click
+
+from sweep.cli.options import open_study, results_option, study_argument
+
+
+@click.command()
+@study_argument
+@results_option
+def report(study: Path, results: str) -> None:
+    """Write a finished study's figures and its report, one HTML page that needs nothing else.
+
+    Where units are missing, nothing is written; one line says which, and the exit code is 1.
+
+    \b
+    sweep report studies/umist.yaml
+    """
+    plan, store = open_study(study, results)
+    from sweep.report.answers import answers_of
+    from sweep.report.page import PAGE, write_report
+
+    content = write_report(answers_of(plan, store))[PAGE]
+    click.echo(f"Report   {store.root}/{PAGE}  ({len(content) / 1e6:.1f} MB)")

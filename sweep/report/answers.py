@@ -1,0 +1,157 @@
+"""What a report is made of: the answers of the queries on a study's tables, asked once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from sweep.errors import WorkError
+from sweep.plan import STAGES, Plan
+from sweep.provenance import TableIdentity, table_identities
+from sweep.queries import Value, run_query
+from sweep.report.style import Looks, looks_of
+from sweep.store import Store
+
+LOG, LINEAR = "log", "linear"
+"""The axes of percent removed over which an area can be taken."""
+MATRIX_MODELS = 60
+"""Models that a matrix of all against all can show; of more, the first seeds of each condition are drawn."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A finished study's plan and store, and what its tables answer; every query runs once, when first needed."""
+
+    plan: Plan
+    store: Store
+
+    @cached_property
+    def curves(self) -> pa.Table:
+        """Accuracy by condition, bin and percent."""
+        return self._ask("accuracy_curves", **self._draws)
+
+    @cached_property
+    def bins(self) -> pa.Table:
+        """Areas by destination and bin."""
+        return self._ask("bins", **self._draws)
+
+    @cached_property
+    def auc(self) -> pa.Table:
+        """Areas by source and destination."""
+        return self._ask("auc")
+
+    @cached_property
+    def initialisation(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """ANOVA of Fig. 5, by axis."""
+        return self._both("anova_initialisation")
+
+    @cached_property
+    def source(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """ANOVA of Fig. 6, by axis."""
+        return self._both("anova_source")
+
+    @cached_property
+    def pairwise(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Pairs of mask sources, by axis."""
+        return self._both("pairwise")
+
+    @cached_property
+    def effects(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Effect sizes, by axis."""
+        return self._both("effect_sizes")
+
+    @cached_property
+    def similarity(self) -> pa.Table:
+        """Likeness of maps by relation and condition."""
+        return self._ask("map_similarity")
+
+    @cached_property
+    def rank2(self) -> pa.Table:
+        """Second choices by image and condition."""
+        return self._ask("rank2")
+
+    @cached_property
+    def models(self) -> pa.Table:
+        """The table `models`."""
+        return self.store.read(self.plan.model_units.values())
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Sequence[str]]:
+        """Model ids by condition, in the order of the study's factors."""
+        names = dict(
+            zip(self.auc["destination_id"].to_pylist(), self.auc["condition"].to_pylist(), strict=True)
+        )
+        factors = self.plan.study.factors
+        orders = [
+            list(factors.pretraining),
+            list(factors.task),
+            *(list(levels) for levels in factors.extra.values()),
+        ]
+
+        def place(model_id: str) -> list[int]:
+            cell = self.plan.model[model_id].cell
+            levels = [cell.pretraining, cell.task, *cell.extra.values()]
+            return [order.index(level) for order, level in zip(orders, levels, strict=True)]
+
+        grouped: dict[str, list[str]] = {}
+        for model in sorted(self.plan.models, key=lambda model: (place(model.id), model.cell.seed)):
+            grouped.setdefault(names[model.id], []).append(model.id)
+        return grouped
+
+    @cached_property
+    def shown(self) -> Mapping[str, Sequence[str]]:
+        """`conditions` cut down to what a matrix can show: at least one model each, at most MATRIX_MODELS in all."""
+        kept = dict(list(self.conditions.items())[:MATRIX_MODELS])
+        each = max(1, MATRIX_MODELS // len(kept))
+        return {name: models[:each] for name, models in kept.items()}
+
+    @cached_property
+    def pair_similarity(self) -> pa.Table:
+        """Mean correlation of maps by pair of the models `shown`: model_a, model_b, pearson."""
+        wanted = pa.array([model for models in self.shown.values() for model in models])
+        parts = []
+        for (model_id, _), unit in self.plan.similarity_units.items():
+            if model_id in wanted.to_pylist():
+                rows = self.store.read([unit], columns=["model_a", "model_b", "pearson"])
+                for column in ("model_a", "model_b"):
+                    rows = rows.filter(pa.compute.is_in(rows[column], wanted))
+                parts.append(rows)
+        means = pa.concat_tables(parts).group_by(["model_a", "model_b"]).aggregate([("pearson", "mean")])
+        return means.rename_columns({"pearson_mean": "pearson"})
+
+    @cached_property
+    def tables(self) -> Mapping[str, TableIdentity]:
+        """What identifies each table."""
+        return table_identities(self.plan, self.store)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """How the study's bins and pretrainings are drawn."""
+        factors = self.plan.study.factors
+        return looks_of(self.auc["relation"].to_pylist(), list(factors.pretraining), list(factors.extra))
+
+    @property
+    def _draws(self) -> dict[str, Value]:
+        analysis = self.plan.study.analysis
+        return {"draws": analysis.draws, "draw_seed": analysis.draw_seed}
+
+    def _ask(self, query: str, **settings: Value) -> pa.Table:
+        return run_query(query, self.store.root, settings)
+
+    def _both(self, query: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return {axis: self._ask(query, auc_axis=axis).to_pylist() for axis in (LOG, LINEAR)}
+
+
+def answers_of(plan: Plan, store: Store) -> Answers:
+    """The answers of a finished study. Raises WorkError with one line where units are missing."""
+    missing = {stage: len(store.missing(plan.units(stage))) for stage in STAGES}
+    lacking = ", ".join(f"{count:,} of {stage}" for stage, count in missing.items() if count)
+    if lacking:
+        raise WorkError(
+            f"{plan.study.name} is not finished, so there is nothing to report yet: units are missing "
+            f"({lacking}); finish it with: sweep run {plan.path}"
+        )
+    return Answers(plan, store)

@@ -1,0 +1,185 @@
+"""The figures of a study with what is said about each: drawn from the tables, described by their numbers."""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute
+from matplotlib.figure import Figure
+
+from sweep.errors import InputError
+from sweep.report.answers import Answers
+from sweep.report.curves import OTHER, OWN, initialisation_curves, source_curves
+from sweep.report.matrices import auc_matrix, model_pairs, similarity_matrix
+from sweep.report.picture_exhibits import (
+    Described,
+    Impossible,
+    agreement,
+    kernels,
+    masked_faces,
+    model_maps,
+    second_choices,
+)
+from sweep.report.style import drawn
+
+PANELS = 12
+"""Conditions with a panel of curves each; the tables have all of them."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure as a report shows it, or the reason why there is none."""
+
+    name: str
+    """Stem of its files."""
+    title: str
+    caption: str
+    alt: str
+    """What it shows, with its numbers, for readers who cannot see it; '' where there is no figure."""
+    png: bytes = b""
+    svg: bytes = b""
+    note: str = ""
+    """Why there is no figure."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Content by path; empty where there is no figure."""
+        return {f"figures/{self.name}.{form}": getattr(self, form) for form in ("png", "svg") if self.png}
+
+
+def exhibits(answers: Answers) -> dict[str, Exhibit]:
+    """Every figure of a finished study, by name."""
+    return {name: _exhibit(name, title, draw, answers) for name, title, draw in _FIGURES}
+
+
+def _exhibit(name: str, title: str, draw: Callable[[Answers], Described], answers: Answers) -> Exhibit:
+    try:
+        figure, caption, alt = draw(answers)
+    except (Impossible, InputError) as reason:
+        return Exhibit(name, title, "", "", note=str(reason))
+    return Exhibit(name, title, caption, alt, *drawn(figure))
+
+
+def _pairs(answers: Answers) -> Described:
+    counts: dict[str, int] = {}
+    for relation in answers.auc["relation"].to_pylist():
+        counts[relation] = counts.get(relation, 0) + 1
+    listed = "; ".join(f"{look.name} {counts[name]:,}" for name, look in answers.looks.relations.items())
+    return (
+        model_pairs(_among(answers, answers.auc), answers.shown, answers.looks),
+        f"How each source of masks relates to each destination: the bins (paper, Fig. 3). {_cut(answers)}",
+        f"A square of {answers.auc.num_rows:,} source-destination pairs, coloured by bin. Pairs per bin: {listed}.",
+    )
+
+
+def _initialisation(answers: Answers) -> Described:
+    if len({OWN, OTHER} & set(answers.looks.relations)) < 2:
+        raise Impossible("No figure: it compares initialisations, and the study has one seed.")
+    return _curves(answers, initialisation_curves, [OWN, OTHER], "Masks of the model itself (solid) and of another "
+                   "initialisation of the same model (dashed), per task (paper, Fig. 5).")  # fmt: skip
+
+
+def _sources(answers: Answers) -> Described:
+    return _curves(answers, source_curves, [name for name in answers.looks.relations if name != OTHER],
+                   "Accuracy by where the mask came from, per kind of destination model (paper, Fig. 6).")  # fmt: skip
+
+
+def _curves(
+    answers: Answers, draw: Callable[..., Figure], relations: Sequence[str], caption: str
+) -> Described:
+    kept = list(answers.conditions)[:PANELS]
+    curves, bins = (_where(table, "condition", kept) for table in (answers.curves, answers.bins))
+    if not curves.num_rows:
+        raise Impossible("No figure: no pair of models has every level and image.")
+    if bins["auc_log"].null_count == bins.num_rows:
+        caption += " No areas: one needs two masking levels between 0 and 100 percent."
+    cut = (
+        f" The first {PANELS} of {len(answers.conditions)} conditions."
+        if len(answers.conditions) > PANELS
+        else ""
+    )
+    spread = f"Bands and bars: 95 % confidence over models of a condition (Student's t). Dotted: chance.{cut}"
+    areas = "; ".join(_areas(answers, condition, relations) for condition in kept)
+    return (
+        draw(curves, bins, answers.looks),
+        f"{caption} {spread}",
+        f"Line chart of accuracy against the percent of pixels removed. Mean area under each curve (1 = never hurt): "
+        f"{areas}.",
+    )
+
+
+def _areas(answers: Answers, condition: str, relations: Sequence[str]) -> str:
+    """A condition's mean areas in words."""
+    values: dict[str, list[float]] = {}
+    for row in answers.bins.to_pylist():
+        if row["condition"] == condition and row["relation"] in relations and row["auc_log"] is not None:
+            values.setdefault(row["relation"], []).append(row["auc_log"])
+    named = [
+        f"{answers.looks.relations[r].name} {statistics.fmean(values[r]):.3f}"
+        for r in relations
+        if r in values
+    ]
+    return f"{condition}: {', '.join(named) or 'none'}"
+
+
+def _auc_matrix(answers: Answers) -> Described:
+    known = [row for row in answers.auc.to_pylist() if row["auc_log"] is not None]
+    if not known:
+        raise Impossible("No figure: an area needs two masking levels between 0 and 100 percent.")
+    least, most = (choose(known, key=lambda row: row["auc_log"]) for choose in (min, max))
+    return (
+        auc_matrix(_among(answers, answers.auc), answers.shown),
+        f"Area under accuracy over log percent of every destination under every source. {_cut(answers)}",
+        f"Matrix of {len(known):,} areas. Lowest {least['auc_log']:.3f} (source {least['source_id']}, destination "
+        f"{least['destination_id']}), highest {most['auc_log']:.3f} (source {most['source_id']}, destination "
+        f"{most['destination_id']}).",
+    )
+
+
+def _similarity(answers: Answers) -> Described:
+    rows = [row for row in answers.similarity.to_pylist() if row["condition_a"] == "all"]
+    if all(row["pearson"] is None for row in rows):
+        raise Impossible("No figure: in every pair of maps one is constant.")
+    names = answers.looks.relations
+    listed = "; ".join(
+        f"{names[r['relation']].name} {r['pearson']:.3f}" for r in rows if r["pearson"] is not None
+    )
+    return (
+        similarity_matrix(answers.pair_similarity, answers.shown),
+        f"How alike the maps of two models are for the same images, ordered by factor. {_cut(answers)}",
+        f"Matrix of mean correlations between the maps of two models. Mean by relation: {listed}.",
+    )
+
+
+def _where(table: pa.Table, column: str, values: Sequence[str]) -> pa.Table:
+    return table.filter(pa.compute.is_in(table[column], pa.array(values)))
+
+
+def _among(answers: Answers, auc: pa.Table) -> pa.Table:
+    """Rows of `auc` whose destination is shown."""
+    return _where(auc, "destination_id", [model for models in answers.shown.values() for model in models])
+
+
+def _cut(answers: Answers) -> str:
+    shown = sum(map(len, answers.shown.values()))
+    everything = len(answers.plan.models)
+    return (
+        ""
+        if shown == everything
+        else f"{shown} of {everything} models are drawn: the first seeds of each condition."
+    )
+
+
+_FIGURES: Sequence[tuple[str, str, Callable[[Answers], Described]]] = (
+    ("model_pairs", "The design: who masks whom", _pairs),
+    ("conv1_kernels", "What the first layer sees", kernels),
+    ("masked_example", "A face under ever larger masks", masked_faces),
+    ("maps_across_models", "Relevance across models", model_maps),
+    ("map_similarity", "How alike the maps are", _similarity),
+    ("initialisation_curves", "Masks of another initialisation", _initialisation),
+    ("accuracy_curves", "Masks of other models", _sources),
+    ("auc_matrix", "Every source against every destination", _auc_matrix),
+    ("rank2_faces", "The faces found most similar", second_choices),
+    ("rank2_agreement", "Do the pretrainings agree?", agreement),
+)

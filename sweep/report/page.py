@@ -1,0 +1,125 @@
+"""The report: one self-contained HTML page, made from a study's answers and figures."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sweep import __version__
+from sweep.plan import Plan
+from sweep.provenance import code_commit, environment, study_sha256
+from sweep.report.answers import LOG, Answers
+from sweep.report.exhibits import Exhibit, exhibits
+from sweep.report.page_tables import (
+    accuracy_table,
+    agreement_of_verdicts,
+    area_table,
+    likeness_table,
+    model_table,
+    pair_table,
+    sensitivity_table,
+)
+from sweep.report.picture_exhibits import REMOVAL
+from sweep.report.sentences import (
+    ALPHA,
+    headline,
+    initialisation_findings,
+    source_findings,
+)
+
+FILLS = {
+    "mean": "the channel mean",
+    "zero": "black",
+    "grey": "mid-grey",
+    "noise": "uniform noise",
+    "blur": "that of the blurred image",
+}
+"""What a removed pixel becomes, by the study's setting."""
+PAGE = "report/index.html"
+"""Where the page stands, relative to the study's results."""
+
+
+def write_report(answers: Answers) -> dict[str, bytes]:
+    """Draw a study's figures, make its page and store both; returns each file's content by its path."""
+    drawn = exhibits(answers)
+    files = {path: content for exhibit in drawn.values() for path, content in exhibit.files.items()}
+    files[PAGE] = page(answers, drawn).encode()
+    for path, content in files.items():
+        answers.store.write_file(path, content)
+    return files
+
+
+def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
+    """The page as HTML."""
+    folder = Path(__file__).parent / "template"
+    templates = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # fmt: skip
+    templates.globals["source_of"] = source_of
+    return templates.get_template("index.html").render(
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        script=(folder / "page.js").read_text(encoding="utf-8"),
+        plan=answers.plan,
+        study=answers.plan.study,
+        asked=asked(answers.plan),
+        headline=headline(answers.initialisation[LOG], answers.source[LOG]),
+        exhibits=drawn,
+        looks=answers.looks,
+        initialisation=initialisation_findings(
+            answers.initialisation[LOG], answers.effects[LOG], answers.bins.to_pylist()
+        ),
+        source=source_findings(
+            answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.looks
+        ),
+        accuracy=accuracy_table(answers),
+        models=model_table(answers),
+        areas=area_table(answers),
+        pairs=pair_table(answers),
+        likeness=likeness_table(answers),
+        sensitivity=sensitivity_table(answers),
+        agreement=agreement_of_verdicts(answers),
+        alpha=ALPHA,
+        identities=answers.tables,
+        environment=environment(),
+        commit=code_commit(),
+        version=__version__,
+        study_sha256=study_sha256(answers.plan),
+        study_text=answers.plan.path.read_text(encoding="utf-8"),
+        root=answers.store.root,
+    )
+
+
+def source_of(exhibit: Exhibit) -> str:
+    """The figure as a data URI: SVG or PNG, whichever is smaller."""
+    form, content = min(("svg+xml", exhibit.svg), ("png", exhibit.png), key=lambda pair: len(pair[1]))
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"
+
+
+def asked(plan: Plan) -> list[str]:
+    """What the study asks, in sentences."""
+    study, factors = plan.study, plan.study.factors
+    named = [
+        f"pretraining ({', '.join(factors.pretraining)})",
+        f"task ({', '.join(factors.task)})",
+        *(f"{name} ({', '.join(levels)})" for name, levels in factors.extra.items()),
+    ]
+    held = plan.images.table["split"].to_pylist().count("validation")
+    levels = ", ".join(f"{percent:g}" for percent in study.masking.percents)
+    sources = len(plan.models) + len(plan.random_sources)
+    composite = (
+        study.relevance.composite if isinstance(study.relevance.composite, str) else "a composite of its own"
+    )
+    return [
+        f"{len(plan.models):,} models: every combination of {', '.join(named)} with "
+        f"{_counted(len(factors.seed), 'initialisation')} each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
+        f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
+        f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
+        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(plan.random_sources), 'random order')}) "
+        f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels, {REMOVAL[study.masking.order]} first. "
+        f"A removed pixel becomes {FILLS[study.masking.fill]}.",
+    ]  # fmt: skip
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number or 'no'} {thing}{'s' * (number != 1)}"

@@ -1,0 +1,192 @@
+"""The tables of the report page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sweep.report.answers import LINEAR, LOG, Answers
+from sweep.report.sentences import ALPHA, READINGS, f_test, p_value, source_name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: what is shown, and the number it sorts by where it is one."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+def accuracy_table(answers: Answers) -> Table:
+    """Accuracy on unmasked images by condition."""
+    rows = []
+    by_id = {row["model_id"]: row for row in answers.models.to_pylist()}
+    for condition, models in answers.conditions.items():
+        own = [by_id[model] for model in models]
+        row = [
+            Cell(condition),
+            Cell(f"{len(own)}", len(own)),
+            Cell(f"{own[0]['n_classes']}", own[0]["n_classes"]),
+        ]
+        for split in ("train_accuracy", "val_accuracy"):
+            values = [model[split] for model in own]
+            row += [_share(sum(values) / len(values)), _share(min(values)), _share(max(values))]
+        rows.append(row)
+    heads = [
+        f"{split}, {part}" for split in ("training", "validation") for part in ("mean", "lowest", "highest")
+    ]
+    return Table(
+        "Accuracy on unmasked images, by condition", ["condition", "models", "classes", *heads], rows
+    )
+
+
+def model_table(answers: Answers) -> Table:
+    """Every model, its accuracies, weights and MLflow run."""
+    names = ["model_id", "seed", "train_accuracy", "val_accuracy", "weights_sha256", "mlflow_run_id"]
+    rows = [
+        [
+            Cell(row["model_id"]), Cell(str(row["seed"]), row["seed"]), _share(row["train_accuracy"]),
+            _share(row["val_accuracy"]), Cell(row["weights_sha256"][:16]), Cell(row["mlflow_run_id"] or "none"),
+        ]
+        for row in sorted(answers.models.to_pylist(), key=lambda row: row["model_id"])
+    ]  # fmt: skip
+    return Table("Every model", names, rows)
+
+
+def area_table(answers: Answers) -> Table:
+    """Mean areas by condition of the destination and bin of the source."""
+    grouped = answers.bins.group_by(["condition", "relation"]).aggregate(
+        [("auc_log", "mean"), ("auc_linear", "mean"), ("n_sources", "sum")]
+    )
+    order = list(answers.looks.relations)
+    rows = sorted(grouped.to_pylist(), key=lambda row: (row["condition"], order.index(row["relation"])))
+    return Table(
+        "Mean area under accuracy, by condition of the destination and bin of the source",
+        ["destination", "source of the mask", "bin", "pairs", "AUC over log percent", "AUC over percent"],
+        [
+            [
+                Cell(row["condition"]), Cell(answers.looks.relations[row["relation"]].name), Cell(row["relation"]),
+                Cell(f"{row['n_sources_sum']:,}", row["n_sources_sum"]),
+                _number(row["auc_log_mean"]), _number(row["auc_linear_mean"]),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def pair_table(answers: Answers) -> Table:
+    """Every pair of mask sources, by three t tests."""
+    heads = [
+        "destination",
+        "one source",
+        "other source",
+        "test",
+        "difference of AUC",
+        "t",
+        "df",
+        "p, Holm",
+        "Cohen's d",
+        "note",
+    ]
+    rows = []
+    for row in answers.pairwise[LOG]:
+        one, other = (source_name(row[name], answers.looks) for name in ("source_a", "source_b"))
+        p = (
+            Cell("none")
+            if row["p_holm"] is None
+            else Cell(p_value(row["p_holm"]).removeprefix("p = "), row["p_holm"])
+        )
+        numbers = (
+            _number(row["difference"]),
+            _number(row["t"]),
+            _number(row["df"]),
+            p,
+            _number(row["cohens_d"]),
+        )
+        rows.append(
+            [Cell(row["condition"]), Cell(one), Cell(other), Cell(row["test"]), *numbers, Cell(row["note"])]
+        )
+    return Table("Every pair of sources, by three t tests", heads, rows)
+
+
+def likeness_table(answers: Answers) -> Table:
+    """Correlations of maps by relation and conditions."""
+    rows = answers.similarity.to_pylist()
+    return Table(
+        "Correlation of relevance maps, by relation of the two models and their conditions",
+        ["relation", "condition", "other condition", "pairs of models", "mean r", "lowest r", "highest r"],
+        [
+            [
+                Cell(answers.looks.relations[row["relation"]].name), Cell(row["condition_a"]), Cell(row["condition_b"]),
+                Cell(f"{row['n_pairs']:,}", row["n_pairs"]),
+                *(_number(row[name]) for name in ("pearson", "pearson_min", "pearson_max")),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def sensitivity_table(answers: Answers) -> Table:
+    """Every test by both axes and both readings."""
+    rows = []
+    for linear, log in _paired_tests(answers):
+        subject = log.get("condition") or ", ".join(filter(None, [log["task"], log["extra"]]))
+        same = (
+            "no test"
+            if None in (log["p"], linear["p"])
+            else "yes"
+            if _verdict(log) == _verdict(linear)
+            else "no"
+        )
+        rows.append(
+            [
+                Cell(subject), Cell(log.get("effect", "mask_source").replace("_", " ")), Cell(READINGS[log["design"]]),
+                Cell(f_test(log), log["p"]), Cell(f_test(linear), linear["p"]), Cell(same),
+            ]
+        )  # fmt: skip
+    heads = ["subject", "effect", "reading", "log percent", "percent", f"same verdict at {ALPHA:g}"]
+    return Table("Every test with the area over log percent and over percent, in both readings", heads, rows)
+
+
+def agreement_of_verdicts(answers: Answers) -> list[str]:
+    """How far the conclusions depend on the axis and on the reading of the design."""
+    pairs = [pair for pair in _paired_tests(answers) if None not in (pair[0]["p"], pair[1]["p"])]
+    same = sum(_verdict(linear) == _verdict(log) for linear, log in pairs)
+    by_test: dict[tuple[Any, ...], list[bool]] = {}
+    for _, log in pairs:
+        name = (log.get("condition"), log.get("task"), log.get("extra"), log.get("effect"))
+        by_test.setdefault(name, []).append(_verdict(log))
+    both = [verdicts for verdicts in by_test.values() if len(verdicts) == 2]
+    agreeing = sum(verdicts[0] == verdicts[1] for verdicts in both)
+    return [
+        f"Axis: of {len(pairs)} tests, {same} come to the same verdict at {ALPHA:g} with the area over log percent and over percent.",
+        f"Reading: of {len(both)} effects tested in both readings, {agreeing} come to the same verdict.",
+    ]  # fmt: skip
+
+
+def _paired_tests(answers: Answers) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each test over percent and over log percent."""
+    return [
+        *zip(answers.initialisation[LINEAR], answers.initialisation[LOG], strict=True),
+        *zip(answers.source[LINEAR], answers.source[LOG], strict=True),
+    ]
+
+
+def _verdict(row: Mapping[str, Any]) -> bool:
+    return bool(row["p"] < ALPHA)
+
+
+def _share(value: float) -> Cell:
+    return Cell(f"{100 * value:.1f} %", value)
+
+
+def _number(value: float | None) -> Cell:
+    return Cell("none", None) if value is None else Cell(f"{value:.3f}", value)

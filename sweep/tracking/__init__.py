@@ -1,0 +1,11 @@
+"""MLflow: one parent run per study and one child run per model, found again by tag when a study resumes.
+
+Nothing else in the package talks to MLflow. A tracking server that does not answer costs the history, never
+the study: the tables hold everything that matters, and the history is caught up from them.
+"""
+
+from sweep.tracking.connection import how_to_open, tracking_uri
+from sweep.tracking.readouts import load_readout
+from sweep.tracking.tracker import FAILED, FINISHED, KILLED, Tracker
+
+__all__ = ["FAILED", "FINISHED", "KILLED", "Tracker", "how_to_open", "load_readout", "tracking_uri"]

@@ -1,0 +1,74 @@
+"""Talking to a tracking server that may be away for a while: no call raises, and none blocks work for long."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+Answer = TypeVar("Answer")
+
+FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
+"""Seconds after a failure in which the server is left alone; they double from the first to the longest."""
+PATIENCE = 10
+"""The server is also left alone for so many times as long as the failed call took: waiting takes a tenth at most."""
+INSISTENCE = (0.0, 2.0, 4.0, 8.0)
+"""Seconds to wait before each try of a call that is worth waiting for."""
+
+
+def tracking_uri(results: str) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, otherwise an SQLite file under a local results root."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if given:
+        return given
+    folder = Path.cwd() if "://" in results else Path(results).resolve()
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def how_to_open(uri: str) -> str:
+    """What a person does to see the runs at a tracking address."""
+    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+
+
+class Connection:
+    """Runs calls to a tracking server; a failed one is told by `problem` and makes room for the work."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.problem: str | None = None
+        """What the last failure was; None since the last success of `insist`."""
+        self._clock = clock
+        self._wait, self._silent_until = FIRST_WAIT, 0.0
+        # MLflow's own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+    def attempt(self, call: Callable[[], Answer]) -> Answer | None:
+        """What `call` returns; None where it fails, or where the last failure is too recent to try again."""
+        begun = self._clock()
+        if begun < self._silent_until:
+            return None
+        try:
+            answer = call()
+        except Exception as error:
+            now = self._clock()
+            self._silent_until = now + max(self._wait, PATIENCE * (now - begun))
+            self._wait = min(2 * self._wait, LONGEST_WAIT)
+            self.problem = f"{type(error).__name__}: {_first_line(error)}"
+            return None
+        self._wait = FIRST_WAIT
+        return answer
+
+    def insist(self, call: Callable[[], Any]) -> bool:
+        """Try `call`, which may be repeated, several times; whether it went through."""
+        for pause in INSISTENCE:
+            time.sleep(pause)
+            self._silent_until = 0.0
+            self.problem = None
+            self.attempt(call)
+            if self.problem is None:
+                return True
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

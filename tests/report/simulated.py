@@ -1,0 +1,99 @@
+"""A finished study without its networks: every unit that a plan asks for, filled with seeded numbers."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sweep.keys import generator
+from sweep.plan import STAGES, Plan
+from sweep.store import Store, Unit
+
+
+def simulate(plan: Plan, store: Store) -> None:
+    """Store every unit of `plan`; accuracy falls with the percent removed, and how fast depends on the pair."""
+    units: dict[str, Unit] = {unit.path: unit for stage in STAGES for unit in plan.units(stage)}
+    for path, rows in _filled(plan, store):
+        unit = units.pop(path)
+        schema = plan.schema(unit.table)
+        store.write(unit, rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema), schema)
+    assert not units
+
+
+def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
+    ids, side = plan.images.ids, plan.study.dataset.input_size
+    yield plan.image_unit.path, plan.images.table
+    for (name, c), unit in plan.feature_units.items():
+        yield (
+            unit.path,
+            [{"pretraining": name, "image_id": ids[i], "features": [0.0]} for i in plan.feature_chunks[c]],
+        )
+    for model in plan.models:
+        draws = generator("simulated", model.id)
+        epochs = model.cell.finetune.epochs
+        yield plan.epoch_units[model.id].path, [
+            {"model_id": model.id, "epoch": e, "loss": 1 / e, "accuracy": e / epochs, "val_loss": 1.5 / e,
+             "val_accuracy": 0.9 * e / epochs}
+            for e in range(1, epochs + 1)
+        ]  # fmt: skip
+        weights = f"weights/{model.id}.{model.key}.npz"
+        yield plan.model_units[model.id].path, [
+            {"model_id": model.id, "model_key": model.key, "pretraining": model.cell.pretraining,
+             "task": model.cell.task, "seed": model.cell.seed, "n_classes": len(model.classes), "epochs": epochs,
+             "train_accuracy": 1.0, "val_accuracy": 0.9, "weights_uri": weights,
+             "weights_sha256": store.write_file(weights, readout(model.id, len(model.classes))),
+             "mlflow_run_id": None, **model.cell.extra}
+        ]  # fmt: skip
+        ranks = min(plan.study.analysis.ranks, len(model.classes))
+        yield plan.prediction_units[model.id].path, [
+            {"model_id": model.id, "image_id": image, "rank": rank + 1, "class": model.classes[chosen], "logit": -rank}
+            for i, image in enumerate(ids)
+            for rank, chosen in enumerate(_ranking(draws, model.labels[i], len(model.classes))[:ranks])
+        ]  # fmt: skip
+    for (model_id, c), unit in plan.relevance_units.items():
+        maps = generator("map", model_id, c).normal(size=(len(plan.map_chunks[c]), side * side))
+        yield unit.path, [
+            {"model_id": model_id, "image_id": ids[i], "target_class": "any", "logit": 1.0, "max_abs": 1.0,
+             "height": side, "width": side, "map": values / np.abs(values).max()}
+            for i, values in zip(plan.map_chunks[c], maps, strict=True)
+        ]  # fmt: skip
+    order = [model.id for model in plan.models]
+    for (model_id, c), unit in plan.similarity_units.items():
+        yield unit.path, [
+            {"image_id": ids[i], "model_a": other, "model_b": model_id,
+             "pearson": float(generator("r", other, model_id, i).uniform(0.2, 0.9))}
+            for other in order[: order.index(model_id)]
+            for i in plan.map_chunks[c]
+        ]  # fmt: skip
+    for (source, destination, c), unit in plan.masked_units.items():
+        yield unit.path, list(_masked(plan, source, destination, c))
+
+
+def readout(model_id: str, classes: int, features: int = 7) -> bytes:
+    """Weights in the form that a finetune stores them."""
+    draws, content = generator("readout", model_id), io.BytesIO()
+    np.savez(
+        content,
+        kernel=draws.normal(size=(features, classes)).astype(np.float32),
+        bias=draws.normal(size=classes).astype(np.float32),
+    )
+    return content.getvalue()
+
+
+def _ranking(draws: np.random.Generator, label: int, classes: int) -> list[int]:
+    return [label, *(int(c) for c in draws.permutation(classes) if c != label)]
+
+
+def _masked(plan: Plan, source: str, destination: str, c: int) -> Iterator[dict[str, Any]]:
+    draws = generator("masked", source, destination, c)
+    strength = 1 if source.split("-")[0] == destination.split("-")[0] else 0.6
+    for percent in plan.study.masking.percents:
+        chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
+        for i in plan.mask_chunks[c]:
+            yield {
+                "source_id": source, "destination_id": destination, "percent": percent,
+                "image_id": plan.images.ids[i], "predicted_class": "any", "correct": bool(draws.uniform() < chance),
+                "target_logit": 0.0,
+            }  # fmt: skip

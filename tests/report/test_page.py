@@ -1,0 +1,202 @@
+"""The report page of studies of many shapes: complete, self-contained, and honest about what is impossible."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from sweep.errors import WorkError
+from sweep.plan import Plan, make_plan
+from sweep.queries import run_query
+from sweep.report.answers import answers_of
+from sweep.report.page import PAGE, write_report
+from sweep.report.sentences import f_test
+from sweep.store import Store
+from tests.report.simulated import simulate
+from tests.studies import SmallStudy, sweep, write_small_study
+
+
+class Parsed(HTMLParser):
+    """What a page holds: its elements, its text, and the ids that are used."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+FIGURES = {
+    "model_pairs", "conv1_kernels", "maps_across_models", "map_similarity", "masked_example", "initialisation_curves",
+    "accuracy_curves", "auc_matrix", "rank2_faces", "rank2_agreement",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Written:
+    page: Parsed
+    plan: Plan
+    store: Store
+
+
+def report(study: SmallStudy) -> Written:
+    plan = make_plan(study.path)
+    store = Store(str(study.path.parent / "results" / plan.study.name))
+    simulate(plan, store)
+    files = write_report(answers_of(plan, store))
+    for path, content in files.items():
+        assert (Path(store.root) / path).read_bytes() == content
+    return Written(Parsed(files[PAGE].decode()), plan, store)
+
+
+def shown(page: Parsed) -> set[str]:
+    return {str(attributes["id"]) for attributes in page.all("figure")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    study = write_small_study(tmp_path_factory.mktemp("report"))
+    study.path.write_text(study.path.read_text() + "\n# </pre><script>alert(1)</script>\n")
+    return report(study)
+
+
+def test_a_whole_study_has_every_figure_with_words_for_those_who_cannot_see_it(whole: Written) -> None:
+    page = whole.page
+    assert shown(page) == FIGURES
+    images = [image for image in page.all("img") if image.get("src")]
+    assert len(images) == len(FIGURES)
+    for image in images:
+        assert len(str(image["alt"])) > 60
+        assert any(character.isdigit() for character in str(image["alt"]))
+
+
+def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None:
+    for query in ("anova_initialisation", "anova_source"):
+        for row in run_query(query, whole.store.root, {}).to_pylist():
+            assert f_test(row) in whole.page.text
+    assert whole.plan.key in whole.page.text
+
+
+def test_links_lead_to_places_of_the_page_and_nothing_leads_out_of_it(whole: Written) -> None:
+    page = whole.page
+    ids = [str(attributes["id"]) for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for link in page.all("a"):
+        assert str(link["href"]).removeprefix("#") in ids
+    for _, attributes in page.elements:
+        for name in ("src", "href", "data", "srcset", "action"):
+            assert str(attributes.get(name) or "#").startswith(("#", "data:"))
+    (policy,) = [m for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_text_from_the_study_is_text_and_never_markup(whole: Written) -> None:
+    assert len(whole.page.all("script")) == 1
+    assert "</pre><script>alert(1)</script>" in whole.page.text
+
+
+def test_the_command_writes_the_same_page_again_and_says_where(whole: Written) -> None:
+    path = Path(whole.store.root) / PAGE
+    before = path.read_bytes()
+    path.unlink()
+    done = sweep("report", whole.plan.path, cwd=whole.plan.path.parent)
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stdout
+    assert path.read_bytes() == before
+    assert len(before) < 10_000_000
+
+
+def further_factors_but_one_seed_and_no_random_masks(study: SmallStudy) -> SmallStudy:
+    return study.changed(
+        factors={
+            "task": ["identity"],
+            "seed": [1],
+            "schedule": {"short": {"epochs": 2}, "long": {"epochs": 6}},
+            "pace": {"slow": {"learning_rate": 0.001}, "fast": {"learning_rate": 0.01}},
+        },
+        masking={"random_masks": 0},
+    )
+
+
+def one_pretraining_and_no_views(study: SmallStudy) -> SmallStudy:
+    manifest = study.path.parent / "faces" / "manifest.csv"
+    lines = [line.split(",") for line in manifest.read_text().splitlines()]
+    manifest.write_text("\n".join(",".join(line[:3] + line[4:]) for line in lines) + "\n")
+    relevance = {"images": {"per_identity": 1}}
+    return study.changed(factors={"pretraining": {"first": "npz:first.npz"}}, relevance=relevance)
+
+
+def two_classes_and_one_level(study: SmallStudy) -> SmallStudy:
+    return study.changed(factors={"task": ["gender"]}, masking={"percents": [10]})
+
+
+def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
+    return study.changed(factors={"length": {"long": {"epochs": 6}, "short": {"epochs": 2}}})
+
+
+@pytest.mark.parametrize(
+    ("change", "absent", "said"),
+    [
+        (
+            further_factors_but_one_seed_and_no_random_masks,
+            {"initialisation_curves"},
+            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "no random orders",
+             "the study has no random masks", "other pace and schedule", "other pace, pretraining and schedule"],
+        ),
+        (
+            one_pretraining_and_no_views,
+            {"rank2_agreement"},
+            ["the study has one.", "no test: one pretraining only", "6 images get relevance maps"],
+        ),
+        (
+            two_classes_and_one_level,
+            {"rank2_faces", "rank2_agreement", "auc_matrix"},
+            ["a task of more than two classes", "two masking levels between 0 and 100 percent"],
+        ),
+        (more_conditions_than_fit, set(), ["first 5 of 8 conditions", "8 of 16 models are drawn", "; and "]),
+    ],
+)  # fmt: skip
+def test_studies_of_other_shapes_show_what_they_can_and_say_what_they_cannot(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[SmallStudy], SmallStudy],
+    absent: set[str],
+    said: list[str],
+) -> None:
+    if change is more_conditions_than_fit:
+        monkeypatch.setattr("sweep.report.exhibits.PANELS", 5)
+        monkeypatch.setattr("sweep.report.answers.MATRIX_MODELS", 8)
+        monkeypatch.setattr("sweep.report.sentences.PAIRS", 3)
+    page = report(change(write_small_study(tmp_path))).page
+    assert shown(page) == FIGURES - absent
+    notes = [attributes["id"] for attributes in page.all("p") if attributes.get("class") == "note"]
+    assert set(notes) == absent
+    for words in said:
+        assert words in page.text
+
+
+def test_an_unfinished_study_has_no_report_and_one_line_says_what_is_missing(small_study: SmallStudy) -> None:
+    plan = make_plan(small_study.path)
+    store = Store(str(small_study.path.parent / "results" / "small"))
+    simulate(plan, store)
+    (gone,) = list(Path(store.root).glob("relevance/first-gender-s1.*"))
+    gone.unlink()
+    with pytest.raises(WorkError) as caught:
+        write_report(answers_of(plan, store))
+    assert "units are missing (1 of relevance)" in str(caught.value)
+    done = sweep("report", small_study.path, cwd=small_study.path.parent)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "finish it with: sweep run" in line
+    assert not (Path(store.root) / "report").exists()

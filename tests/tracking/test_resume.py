@@ -1,0 +1,85 @@
+"""A real study whose driver is killed in the middle of its finetunes and run again."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from sweep.arrays import matrix
+from sweep.plan import make_plan
+from sweep.store import Store
+from sweep.tracking import FINISHED, load_readout
+from tests.studies import SWEEP, SmallStudy, sweep
+
+
+def descendants(process: int) -> list[int]:
+    """Every process that `process` started, and those that they started."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it ended while we looked
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found[1:]
+
+
+def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallStudy) -> None:
+    folder = small_study.path.parent
+    with (folder / "log").open("wb") as log:
+        driver = subprocess.Popen([SWEEP, "run", small_study.path], cwd=folder, stdout=log, stderr=log)
+    models = folder / "results" / "small" / "models"
+    while len(list(models.glob("*.parquet"))) < 2:
+        assert driver.poll() is None, (folder / "log").read_text()
+        time.sleep(0.05)
+    for process in [driver.pid, *descendants(driver.pid)]:
+        os.kill(process, signal.SIGKILL)
+    driver.wait()
+    uri = f"sqlite:///{folder}/results/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    before = client.search_runs([experiment.experiment_id])
+    assert "RUNNING" in {run.info.status for run in before}
+
+    done = sweep("run", small_study.path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    plan = make_plan(small_study.path)
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {FINISHED}
+    assert sorted(run.info.run_name for run in runs) == sorted(["small", *plan.model])
+    assert {run.info.run_id for run in before} <= {run.info.run_id for run in runs}
+
+    store = Store(str(folder / "results" / "small"))
+    for run in runs:
+        model = plan.model.get(run.info.run_name)
+        if model is not None:
+            metrics = client.get_metric_history(run.info.run_id, "val_loss")
+            rows = store.read([plan.epoch_units[model.id]]).to_pylist()
+            assert sorted((m.step, m.value) for m in metrics) == [
+                (row["epoch"], row["val_loss"]) for row in rows
+            ]
+    parent = next(run for run in runs if run.info.run_name == "small")
+    assert {"stage_seconds.relevance", "stage_seconds.masking"} <= set(parent.data.metrics)
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
+        "report",
+        "figures",
+        "tables.json",
+    }
+
+    model = plan.models[0]
+    (run,) = [run for run in runs if run.info.run_name == model.id]
+    features = store.read(
+        [unit for (name, _), unit in plan.feature_units.items() if name == model.cell.pretraining]
+    )
+    predicted = load_readout(run.info.run_id, uri).logits(matrix(features["features"])).argmax(axis=1)
+    first = store.read([plan.prediction_units[model.id]]).to_pylist()
+    chosen = {row["image_id"]: row["class"] for row in first if row["rank"] == 1}
+    assert {
+        i: model.classes[c] for i, c in zip(features["image_id"].to_pylist(), predicted, strict=True)
+    } == chosen
