@@ -73,8 +73,8 @@ def _masking(plan: Plan, store: Store, missing: set[Unit]) -> Iterator[Work]:
     for c, chunk in enumerate(plan.mask_chunks):
         for source in plan.sources:
             ranks = None
-            for backbone, blocks in plan.destination_blocks.items():
-                wanted = tuple(_blocks(plan, source, c, blocks, missing))
+            for backbone in plan.backbones:
+                wanted = tuple(_blocks(plan, source, backbone, c, missing))
                 if not wanted:
                     continue
                 if ranks is None and source in plan.random_sources:
@@ -86,19 +86,13 @@ def _masking(plan: Plan, store: Store, missing: set[Unit]) -> Iterator[Work]:
                 yield Masked(source, ranks, backbone, chunk, masking, wanted)
 
 
-def _blocks(
-    plan: Plan, source: str, chunk: int, blocks: list[tuple[Model, ...]], missing: set[Unit]
-) -> Iterator[Block]:
+def _blocks(plan: Plan, source: str, backbone: str, chunk: int, missing: set[Unit]) -> Iterator[Block]:
     """The blocks of which anything is missing: whole, because a product's last bits depend on its width."""
-    for block in blocks:
-        units: dict[Unit, list[int]] = {}
-        for position, model in enumerate(block):
-            unit = plan.masked_units[source, model.id, chunk]
-            if unit in missing:
-                units.setdefault(unit, []).append(position)
-        if units:
-            refs = tuple(_refer(plan, model) for model in block)
-            yield Block(refs, tuple((tuple(positions), unit) for unit, positions in units.items()))
+    for b, block in enumerate(plan.destination_blocks[backbone]):
+        units = plan.masked_units[source, backbone, b, chunk]
+        wanted = [own for own in zip(plan.groups(block), units, strict=True) if own[1] in missing]
+        if wanted:
+            yield Block(tuple(_refer(plan, model) for model in block), tuple(wanted))
 
 
 def _refer(plan: Plan, model: Model) -> ModelRef:

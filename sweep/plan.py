@@ -194,34 +194,41 @@ class Plan:
             ]
         return blocks
 
-    @cached_property
-    def masked_units(self) -> dict[tuple[str, str, int], Unit]:
-        """Units by source, destination and mask chunk.
+    def groups(self, block: Sequence[Model]) -> list[tuple[int, ...]]:
+        """Positions in a block of the destinations that share a unit: all of them where only cells are kept."""
+        if self.study.masking.granularity == "cell":
+            return [tuple(range(len(block)))]
+        return [(position,) for position in range(len(block))]
 
-        Where only cells are kept, all destinations of a block share a unit. A further model on a backbone then renews the
-        backbone's last block, which costs no pass more: the new model needs the same ones.
+    @cached_property
+    def masked_units(self) -> dict[tuple[str, str, int, int], tuple[Unit, ...]]:
+        """Units by source, backbone, block of destinations and mask chunk, one per group of the block.
+
+        Where only cells are kept, a further model on a backbone renews the backbone's last block, which costs no pass
+        more: the new model needs the same ones.
         """
-        masking = self.study.masking
-        settings = masking.model_dump(exclude={"random_masks"})
-        whole_blocks = masking.granularity == "cell"
-        units: dict[tuple[str, str, int], Unit] = {}
+        settings = self.study.masking.model_dump(exclude={"random_masks"})
+        units = {}
         for c, chunk in enumerate(self.mask_chunks):
             images = self._image_keys(chunk)
             for source in self.sources:
                 maps = [source] if source in self.random_sources else self._map_keys(source, c)
+                masks = key_of("masked", maps, settings, images)
                 for backbone, blocks in self.destination_blocks.items():
                     for b, block in enumerate(blocks):
-                        groups = (
-                            [(f"{backbone}.{b:04d}", block)]
-                            if whole_blocks
-                            else [(m.id, (m,)) for m in block]
+                        units[source, backbone, b, c] = tuple(
+                            self._masked_unit(
+                                source, f"{backbone}.{b:04d}", [block[i] for i in group], masks, c
+                            )
+                            for group in self.groups(block)
                         )
-                        for name, group in groups:
-                            key = key_of("masked", maps, [model.key for model in group], settings, images)
-                            rows = len(masking.percents) * (len(group) if whole_blocks else len(chunk))
-                            unit = Unit("masked", f"{source}--{name}.{c:04d}", key, rows)
-                            units |= {(source, model.id, c): unit for model in group}
         return units
+
+    def _masked_unit(self, source: str, block: str, models: Sequence[Model], masks: str, c: int) -> Unit:
+        cells = self.study.masking.granularity == "cell"
+        rows = len(self.study.masking.percents) * (len(models) if cells else len(self.mask_chunks[c]))
+        key = key_of(masks, [model.key for model in models])
+        return Unit("masked", f"{source}--{block if cells else models[0].id}.{c:04d}", key, rows)
 
     def units(self, stage: str) -> list[Unit]:
         """Every unit that `stage` writes."""
@@ -232,7 +239,7 @@ class Plan:
             "predictions": lambda: list(self.prediction_units.values()),
             "relevance": lambda: list(self.relevance_units.values()),
             "similarity": lambda: list(self.similarity_units.values()),
-            "masking": lambda: list(dict.fromkeys(self.masked_units.values())),
+            "masking": lambda: [unit for group in self.masked_units.values() for unit in group],
         }[stage]()
 
     def rows(self) -> dict[str, int]:

@@ -67,8 +67,9 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
             for other in order[: order.index(model_id)]
             for i in plan.map_chunks[c]
         ]  # fmt: skip
-    for (source, destination, c), unit in plan.masked_units.items():
-        yield unit.path, list(_masked(plan, source, destination, c))
+    for (source, backbone, b, c), units in plan.masked_units.items():
+        for model, unit in zip(plan.destination_blocks[backbone][b], units, strict=True):
+            yield unit.path, list(_masked(plan, source, model.id, c))
 
 
 def readout(model_id: str, classes: int, features: int = 7) -> bytes:
