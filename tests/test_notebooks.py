@@ -116,7 +116,7 @@ def test_the_papers_figures(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
         for row in run_query(query, str(results)).to_pylist():
             said = (
                 f"F({row['df']}, {row['df_error']}) = {row['f']:.4g}, p = {row['p']:.2g}"
-                if row["f"]
+                if row["f"] is not None
                 else row["note"]
             )
             assert said in shown
