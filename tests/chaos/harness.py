@@ -153,11 +153,14 @@ def assert_whole(plan: Plan, root: Path) -> None:
         str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
     )
     assert [problem for problem in map(store.damage, units) if problem] == []
-    allowed = {*TABLES, "weights", "figures", ".stages", "study.yaml"}
+    allowed = {*TABLES, "weights", "report", "failures", ".stages", "study.yaml"}
     assert {path.name for path in root.iterdir()} <= allowed
-    assert {path.suffix for path in root.rglob("*") if path.is_file()} <= {
-        ".parquet", ".npz", ".json", ".png", ".svg", ".yaml", ".html"
-    }  # fmt: skip
+    for folder, suffix in (
+        *((table, ".parquet") for table in TABLES),
+        ("weights", ".npz"),
+        (".stages", ".json"),
+    ):
+        assert {path.suffix for path in (root / folder).iterdir() if path.is_file()} == {suffix}
     for table, key in KEYS.items():
         rows = pq.read_table(root / table).select(key)
         assert rows.num_rows == rows.group_by(key).aggregate([]).num_rows == plan.rows()[table]
