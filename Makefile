@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup demo test test-cluster test-browser lint bench lock clean
+.PHONY: help setup demo test test-cluster test-browser chaos lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -37,6 +37,10 @@ test-cluster: setup ## Run a study on Ray clusters of several nodes
 test-browser: setup ## Check the report in headless Chromium (needs chromium and chromium-driver)
 	@echo "==> running the browser tests"
 	@$(BIN)/python -m pytest -m browser tests/browser
+
+chaos: setup ## Kill runs at random moments, fill disks, and compare tables (CHAOS_KILLS=20 CHAOS_SEED=1)
+	@echo "==> running the chaos tests"
+	@$(BIN)/python -m pytest -m chaos tests/chaos -s
 
 lint: setup ## Check format, style and types
 	@echo "==> ruff format, ruff check, mypy"

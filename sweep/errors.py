@@ -21,3 +21,22 @@ class InputError(SweepError):
 
 class WorkError(SweepError):
     """Work that was asked for failed; what was finished is stored and will not be done again."""
+
+
+class StoreError(WorkError):
+    """The results root could not be read or written, and waiting did not help."""
+
+
+class DamagedError(WorkError):
+    """A stored file is not what was written; it was set aside, and the next run makes it anew."""
+
+
+class LostError(WorkError):
+    """Another run has taken over the study; this one may write no more."""
+
+
+class Stopped(SweepError):
+    """A run was asked to stop before its end."""
+
+    exit_code = 130
+    """As shells have it after Ctrl-C."""

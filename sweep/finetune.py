@@ -160,8 +160,11 @@ def finetune(
     store: Store,
     tracker: Tracker,
     on_done: Callable[[int], None],
-) -> list[str]:
-    """Train and store `models`, calling `on_done` with the number of units stored; returns what failed, in words."""
+) -> list[tuple[str, str]]:
+    """Train and store `models`, calling `on_done` with the number of units stored.
+
+    Returns the id of every model that could not be trained, and why.
+    """
     runs = tracker.start_models(models)
     share = trial_share(list(alive_nodes().values()))
     chunks = range(len(plan.feature_chunks))
@@ -183,7 +186,7 @@ def finetune(
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the tables and MLflow keep what these would
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the pipeline's to handle
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer display prints even when told not to
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told in a line, by the pipeline
     # Tune's own files are scratch: what a study keeps is in the store, and missing models are found there.
     with store.scratch("tune") as scratch:
         results = Tuner(
@@ -203,4 +206,4 @@ def finetune(
                 verbose=0,
             ),
         ).fit()
-    return [f"finetune: {r.config['model']}: {last_line(r.error)}" for r in results if r.error is not None]
+    return [(r.config["model"], last_line(r.error)) for r in results if r.error is not None]

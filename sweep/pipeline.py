@@ -1,83 +1,110 @@
 """A study from beginning to end: each stage asks the store what is missing and hands that to the workers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
 
 from sweep.actors.cluster import cluster, share_context
 from sweep.actors.pool import WorkerPool
 from sweep.actors.work import units_of
-from sweep.errors import WorkError
+from sweep.errors import LostError, Stopped, StoreError, WorkError
+from sweep.failures import failed, record
 from sweep.finetune import finetune
+from sweep.interrupt import Interrupts
+from sweep.lease import Lease
 from sweep.models.weights import Layers
+from sweep.needs import stages_from
 from sweep.pieces import PIECES
 from sweep.plan import STAGES, Plan
 from sweep.progress import Display
 from sweep.report.answers import answers_of
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
-from sweep.store import Store, Unit
+from sweep.run import Run, hold
+from sweep.sidecars import versions
+from sweep.store import REPLACED, Store
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
-
-@dataclass
-class Run:
-    """One run of a study: what it needs at every stage, and what went wrong so far."""
-
-    plan: Plan
-    store: Store
-    tracker: Tracker
-    display: Display
-    failures: list[str] = field(default_factory=list)
-
-    def missing(self, stage: str) -> list[Unit]:
-        """Units of `stage` that are not stored; begins the stage on the display."""
-        units = self.plan.units(stage)
-        missing = self.store.missing(units)
-        self.display.stage(stage, len(units), len(units) - len(missing))
-        return missing
+_REFUSED = "StoreError: "
+"""How the reason of a failure begins that is the store's, not the work's."""
 
 
-def run_study(plan: Plan, store: Store, results: str, display: Display, address: str | None = None) -> None:
+def run_study(
+    plan: Plan,
+    store: Store,
+    results: str,
+    display: Display,
+    address: str | None = None,
+    refresh: str | None = None,
+) -> None:
     """Bring a study to its end, doing only what is not stored yet.
 
-    `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. Raises
-    WorkError listing what failed, after everything else was done.
+    `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. `refresh` names
+    a stage to compute anew, with all that is made from it. Raises WorkError listing what failed, after everything
+    else was done; HeldError where another run of the study is alive; Stopped where this one was asked to stop.
     """
     layers = plan.load_layers()
+    with Interrupts(display.say) as interrupts:
+        try:
+            with hold(plan, store, display, interrupts) as lease:
+                _run(plan, layers, store, results, display, lease, interrupts, address, refresh)
+        except KeyboardInterrupt:
+            raise interrupts.end or Stopped("stopped") from None
+
+
+def _run(
+    plan: Plan,
+    layers: Mapping[str, Layers],
+    store: Store,
+    results: str,
+    display: Display,
+    lease: Lease,
+    interrupts: Interrupts,
+    address: str | None,
+    refresh: str | None,
+) -> None:
     everything = [unit for stage in STAGES for unit in plan.units(stage)]
+    store.files.clear_temporary()
     store.arrange(everything)
+    if refresh is not None:
+        store.set_aside((unit for stage in stages_from(refresh) for unit in plan.units(stage)), REPLACED)
     store.write_file("study.yaml", plan.path.read_bytes())
     tracker = Tracker(plan, results)
     display.on_finish = tracker.stage_done
-    run = Run(plan, store, tracker, display)
+    run = Run(plan, store, tracker, display, lease, interrupts, versions())
     status = KILLED
+    refused: StoreError | None = None
     try:
         if store.missing(everything):
             with cluster(address) as joined:
-                _images(run)
-                _run_on_workers(run, layers, joined)
+                _compute(run, layers, joined)
+                if run.damaged_inputs():
+                    display.say("What was damaged is made anew.")
+                    _compute(run, layers, joined)
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
         if not run.failures:
             _publish(run)
         status = FAILED if run.failures else FINISHED
+    except StoreError as error:
+        status, refused = FAILED, error
+        raise
     except WorkError:
         status = FAILED
         raise
     finally:
-        tracker.close(status)
+        if refused is None and not isinstance(interrupts.end, LostError | StoreError):
+            with suppress(WorkError):
+                record(store, run.failures, store.missing(everything))
+        if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
+            tracker.close(status)
+            store.files.clear_temporary()
         if tracker.problem:
             display.say(
                 f"MLflow at {tracker.uri} did not answer, so its history has a gap: {tracker.problem}"
             )
     if run.failures:
-        shown = run.failures[:10] + (
-            [f"... and {len(run.failures) - 10} more"] if len(run.failures) > 10 else []
-        )
-        raise WorkError(
-            "\n".join([*shown, "Run the same command again to retry what failed; the rest is stored."])
-        )
+        raise WorkError("\n".join(run.outcome()))
 
 
 def _catch_up(run: Run) -> None:
@@ -103,24 +130,23 @@ def _publish(run: Run) -> None:
     run.tracker.finish_study(report, answers.tables)
 
 
-def _images(run: Run) -> None:
-    for unit in run.missing("images"):
-        run.store.write(unit, run.plan.images.table, run.plan.schema("images"))
-        run.display.advance(1)
-    run.display.finish()
-
-
-def _run_on_workers(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
-    """Every stage that computes. The workers give their CPUs back while Tune has its trials."""
+def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
+    """Every stage. The workers give their CPUs back while Tune has its trials."""
     plan, store = run.plan, run.store
+    run.begin()
+    for unit in run.missing("images"):
+        store.write(unit, plan.images.table, plan.schema("images"))
+        run.advance(1)
+    run.finish()
     context = share_context(plan, layers, store)
     with WorkerPool(context, growing=joined) as pool:
         _stage(run, pool, "features")
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
-    if models:
-        run.failures += finetune(plan, models, store, run.tracker, run.display.advance)
-    run.display.finish()
+    problems = finetune(plan, models, store, run.tracker, run.advance) if models else []
+    run.finish(
+        [failed("finetune", [plan.model_units[name], plan.epoch_units[name]], why) for name, why in problems]
+    )
     with WorkerPool(context, growing=joined) as pool:
         for stage in ("predictions", "relevance", "similarity", "masking"):
             _stage(run, pool, stage)
@@ -128,7 +154,14 @@ def _run_on_workers(run: Run, layers: Mapping[str, Layers], joined: bool) -> Non
 
 def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
     pieces = PIECES[stage](run.plan, run.store, set(run.missing(stage)))
-    for failure in pool.run(pieces, run.display.advance):
-        units = units_of(failure.work)
-        run.failures.append(f"{stage}: {units[0].label} ({len(units)} units): {failure.reason}")
-    run.display.finish()
+    with run.interrupts.draining(pool.drain):
+        failures = pool.run(pieces, run.advance)
+        run.finish(
+            [
+                failed(stage, units_of(failure.work), f"{failure.reason} (tried {failure.attempts} times)")
+                for failure in failures
+            ]
+        )
+        refused = [failure.reason for failure in failures if failure.reason.startswith(_REFUSED)]
+        if refused:  # nothing else could be stored either
+            raise StoreError(refused[0].removeprefix(_REFUSED))

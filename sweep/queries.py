@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from sweep.errors import InputError, WorkError
+from sweep.files import for_fsspec
 
 Value = str | int | float | bool
 """What a parameter can be bound to."""
@@ -83,6 +84,9 @@ def run_query(
         raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
 
     with nullcontext(connection) if connection else duckdb.connect(":memory:") as session:
+        if "://" in results and not session.filesystem_is_registered(results.partition("://")[0]):
+            # Read by the file system that wrote the tables, so that no DuckDB extension need be fetched.
+            session.register_filesystem(for_fsspec(results))
         session.execute("SET VARIABLE results = ?", [results.rstrip("/")])
         for parameter in {parameter for other in known.values() for parameter in other.parameters}:
             # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is

@@ -138,3 +138,30 @@ def with_extra(table: str, columns: Sequence[str]) -> pa.Schema:
     for column in columns:
         schema = schema.append(_field(column, _S, "label or factor level named by the study", nullable=True))
     return schema
+
+
+def mismatch(table: str, found: pa.Schema) -> str | None:
+    """How the columns of a file differ from what `table` declares, or None where they do not."""
+    cells = table == "masked" and "n" in found.names
+    declared = MASKED_CELLS if cells else SCHEMAS[table]
+    extra = table in ("images", "models")
+    for name in declared.names:
+        if name not in found.names:
+            return f"has no column '{name}', which the table {table} declares"
+    for position, column in enumerate(found):
+        if position < len(declared):
+            expected = declared.field(position)
+        elif extra:
+            expected = _field(column.name, _S, "", nullable=True)
+        else:
+            return f"has a column '{column.name}', which the table {table} does not declare"
+        if not column.equals(expected):
+            return (
+                f"has a column '{column.name}' ({_described(column)}) where the table {table} declares "
+                f"'{expected.name}' ({_described(expected)})"
+            )
+    return None
+
+
+def _described(column: pa.Field) -> str:
+    return f"{column.type}{'' if column.nullable else ' not null'}"

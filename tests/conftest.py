@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: small faces, small backbones and a study made of them."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +35,29 @@ def shared() -> Path:
 def small_study(tmp_path: Path) -> SmallStudy:
     """A study of eight models on generated faces, not run yet."""
     return write_small_study(tmp_path)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of an empty bucket on an S3-compatible server of this machine, which the environment names."""
+    moto = pytest.importorskip("moto.server", reason="moto's server is not installed")
+    import pyarrow.fs as fs
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        fs.S3FileSystem(allow_bucket_creation=True, endpoint_override=f"http://{host}:{port}").create_dir(
+            "bucket"
+        )
+        yield "s3://bucket"
+    finally:
+        server.stop()

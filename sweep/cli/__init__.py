@@ -9,11 +9,8 @@ from typing import NoReturn
 import click
 
 from sweep import __version__
-from sweep.cli import data, plan, query, report, study, verify
-from sweep.errors import SweepError
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C or SIGTERM, as shells have it."""
+from sweep.cli import control, data, plan, query, report, study, verify
+from sweep.errors import Stopped, SweepError
 
 
 def main() -> NoReturn:
@@ -29,8 +26,8 @@ def main() -> NoReturn:
             click.echo(f"sweep: {line}", err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("sweep: stopped. What is done is stored; the same command goes on from there.", err=True)
-        code = INTERRUPTED
+        click.echo("sweep: stopped", err=True)
+        code = Stopped.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as in `sweep query auc | head`.
         with contextlib.suppress(OSError):
@@ -51,11 +48,22 @@ def cli() -> None:
     sweep plan   studies/umist.yaml      what the study comes to
     sweep run    studies/umist.yaml      do it, or go on with it
     sweep status studies/umist.yaml      how far it is
+    sweep stop   studies/umist.yaml      let it finish what is in flight, and end
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
     sweep report studies/umist.yaml      see it as one page
     """
 
 
-for _command in (plan.plan, study.run, study.status, verify.verify, query.query, report.report, data.data):
+for _command in (
+    plan.plan,
+    study.run,
+    study.status,
+    control.stop,
+    control.cancel,
+    verify.verify,
+    query.query,
+    report.report,
+    data.data,
+):
     cli.add_command(_command)

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import click
 
+from sweep.files import Files
 from sweep.plan import Plan, make_plan
 from sweep.store import Store
+from sweep.study import load_study
 
+DEFAULT_RESULTS = "results"
 results_option = click.option(
     "--results",
-    default="results",
+    default=DEFAULT_RESULTS,
     show_default=True,
     metavar="DIR",
     help="Results root: a folder, or an s3:// or gs:// address.",
@@ -24,3 +27,8 @@ def open_study(study: Path, results: str) -> tuple[Plan, Store]:
     """The plan of a study file, and the store of its results."""
     plan = make_plan(study)
     return plan, Store(f"{results.rstrip('/')}/{plan.study.name}")
+
+
+def open_files(study: Path, results: str) -> Files:
+    """The results of a study, without reading what the study names."""
+    return Files(f"{results.rstrip('/')}/{load_study(study).name}")

@@ -2,13 +2,13 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from sweep.cli.options import results_option
 from sweep.errors import InputError
+from sweep.files import Files
 
 
 @click.command()
@@ -61,8 +61,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _only_study(results: str) -> str:
-    folder = Path(results)
-    names = sorted(path.parent.name for path in folder.glob("*/study.yaml")) if folder.is_dir() else []
+    names = Files(results).folders_with("study.yaml")
     if len(names) == 1:
         return names[0]
     found = (

@@ -1,13 +1,16 @@
 """Subcommands that do a study and say how far it is."""
 
 import contextlib
+import shlex
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from sweep.cli.options import address_option, open_study, results_option, study_argument
+from sweep.cli.options import DEFAULT_RESULTS, address_option, open_study, results_option, study_argument
+from sweep.errors import Stopped, WorkError
+from sweep.health import notes, set_damaged_aside
 from sweep.plan import STAGES, Plan
 from sweep.store import Store
 
@@ -16,12 +19,23 @@ from sweep.store import Store
 @study_argument
 @results_option
 @address_option
-def run(study: Path, results: str, address: str | None) -> None:
+@click.option(
+    "--refresh",
+    type=click.Choice(list(STAGES)),
+    metavar="STAGE",
+    help=f"Compute a stage anew ({', '.join(STAGES)}), and with it every stage that is made from it.",
+)
+def run(study: Path, results: str, address: str | None, refresh: str | None) -> None:
     """Do a study, or go on with it: what is stored already is not computed again.
+
+    Ctrl-C, SIGTERM and `sweep stop` from another terminal finish what is in flight (for at most 20 seconds; a
+    second Ctrl-C drops it) and end with exit code 130. The same command goes on from there. What --refresh
+    replaces is kept in .replaced/ beside it; to go on with a refresh that was stopped, leave --refresh away.
 
     \b
     sweep run studies/umist.yaml
     sweep run studies/umist.yaml --results s3://bucket/results --address auto
+    sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
     from sweep.pipeline import run_study
@@ -30,7 +44,12 @@ def run(study: Path, results: str, address: str | None) -> None:
     from sweep.tracking import how_to_open, tracking_uri
 
     with Display() as display:
-        run_study(plan, store, results, display, address)
+        try:
+            run_study(plan, store, results, display, address, refresh)
+        except Stopped as end:
+            raise Stopped(
+                f"{end}. What is done is stored; go on with: {_command(study, results, address)}"
+            ) from None
     summarise(plan, store)
     click.echo(f"\nReport   {store.root}/report/index.html\nTables   {store.root}")
     click.echo(f"MLflow   {how_to_open(tracking_uri(results))}")
@@ -40,13 +59,18 @@ def run(study: Path, results: str, address: str | None) -> None:
 @study_argument
 @results_option
 @click.option("--watch", "watching", is_flag=True, help="Go on showing it until the study is complete.")
-def status(study: Path, results: str, watching: bool) -> None:
-    """Show how far a study is, stage by stage.
+@click.option("--check", is_flag=True, help="Read every stored file and verify its checksum and columns.")
+def status(study: Path, results: str, watching: bool, check: bool) -> None:
+    """Show how far a study is, stage by stage, who runs it, what failed, and what other versions have made.
 
     With --watch, from any terminal that reaches the results: bars, rates and the time left, as units are stored.
 
+    With --check, files that are damaged are named and set aside, so that the next run makes them anew; exit code 1
+    says that there were some.
+
     \b
     sweep status studies/umist.yaml
+    sweep status studies/umist.yaml --check
     sweep status studies/umist.yaml --results s3://bucket/results --watch
     """
     plan, store = open_study(study, results)
@@ -55,8 +79,25 @@ def status(study: Path, results: str, watching: bool) -> None:
 
         with contextlib.suppress(KeyboardInterrupt):
             watch(plan, store, Console())
-    else:
-        show(plan, store)
+        return
+    damaged = set_damaged_aside(plan, store) if check else []
+    show(plan, store)
+    for line in notes(plan, store):
+        click.echo(line)
+    if damaged:
+        raise WorkError("\n".join([*damaged, f"Set aside; made anew by: {_command(study, results, None)}"]))
+    if check:
+        click.echo("every stored file is what was written")
+
+
+def _command(study: Path, results: str, address: str | None) -> str:
+    """What to type to go on with a study."""
+    words = ["sweep", "run", str(study)]
+    if results != DEFAULT_RESULTS:
+        words += ["--results", results]
+    if address:
+        words += ["--address", address]
+    return shlex.join(words)
 
 
 def show(plan: Plan, store: Store) -> None:

@@ -12,7 +12,6 @@ A source is written in the study file as one of
 """
 
 import json
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,8 +101,8 @@ def _npz(location: str, base: Path, place: str) -> WeightSource:
             missing = [
                 name for layer in LAYERS for name in (f"{layer}/kernel", f"{layer}/bias") if name not in file
             ]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{place}: {path}: not a readable npz file of weights: {error}") from None
+    except Exception as error:  # a damaged archive can raise anything
+        raise InputError(f"{place}: {path}: not a readable npz file of weights: {_line(error)}") from None
     if missing:
         raise InputError(f"{place}: {path}: lacks the array '{missing[0]}' ({len(missing)} missing in all)")
 
@@ -111,25 +110,36 @@ def _npz(location: str, base: Path, place: str) -> WeightSource:
         try:
             with np.load(path, allow_pickle=False) as file:
                 layers = {
-                    layer: (
-                        file[f"{layer}/kernel"].astype(np.float32),
-                        file[f"{layer}/bias"].astype(np.float32),
-                    )
+                    layer: (_numbers(file, f"{layer}/kernel"), _numbers(file, f"{layer}/bias"))
                     for layer in LAYERS
                 }
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{place}: {path}: not a readable npz file of weights: {error}") from None
+        except Exception as error:
+            raise InputError(f"{place}: {path}: not a readable npz file of weights: {_line(error)}") from None
         check_layers(layers, f"{place}: {path}")
         return layers
 
     return WeightSource(key=key_of_file(path), preprocessing=preprocessing or Preprocessing(), load=load)
 
 
+def _numbers(file: Mapping[str, Array], name: str) -> Array:
+    array = file[name]
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"the array '{name}' holds {array.dtype}, not real numbers")
+    return array.astype(np.float32)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def _declared(content: Mapping[str, Any]) -> Preprocessing:
     if content["channel_order"] not in ("RGB", "BGR"):
         raise ValueError(f"preprocessing names the channel order '{content['channel_order']}'")
     first, second, third = (float(mean) for mean in content["mean"])
-    return Preprocessing(content["channel_order"], (first, second, third), float(content["scale"]))
+    scale = float(content["scale"])
+    if not np.isfinite([first, second, third, scale]).all():
+        raise ValueError("preprocessing holds values that are not finite")
+    return Preprocessing(content["channel_order"], (first, second, third), scale)
 
 
 def _keras(location: str, base: Path, place: str) -> WeightSource:

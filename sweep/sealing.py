@@ -1,0 +1,61 @@
+"""Parquet files that carry the checksum of their own bytes.
+
+The footer's key-value metadata hold a SHA-256 over the whole file with zeros in the checksum's place. So a
+changed byte anywhere is found, no second file can go missing, and any Parquet reader reads the file as ever.
+The same rows give the same bytes: nothing of the moment enters the file.
+"""
+
+import hashlib
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sweep.schemas import mismatch
+
+_DIGEST, _OWNER = "sweep.sha256", "sweep.unit"
+_ZEROS = b"0" * 64
+_MARK = _DIGEST.encode() + b"\x18\x40"
+"""The metadata's key, then, in Thrift's compact protocol, a string (0x18) of 64 bytes (0x40)."""
+
+
+class BrokenSeal(ValueError):
+    """A file is not what was written; the message says in what."""
+
+
+def sealed(rows: pa.Table, owner: str) -> bytes:
+    """`rows` as a Parquet file with its own checksum and the name of the unit it belongs to."""
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, rows.schema, compression="zstd") as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({_DIGEST: _ZEROS.decode(), _OWNER: owner})
+    content = sink.getvalue().to_pybytes()
+    place = _place(content)
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return b"".join((content[:place], digest, content[place + len(digest) :]))
+
+
+def opened(content: bytes, owner: str, table: str) -> pq.ParquetFile:
+    """The file behind `content`, checked: bytes, owner and columns. Raises BrokenSeal."""
+    try:
+        place = _place(content)
+    except ValueError:
+        raise BrokenSeal("is truncated, or no file that sweep wrote") from None
+    view, end = memoryview(content), place + len(_ZEROS)
+    digest = hashlib.sha256(view[:place])
+    digest.update(_ZEROS)
+    digest.update(view[end:])
+    if digest.hexdigest().encode() != content[place:end]:
+        raise BrokenSeal("does not match its checksum")
+    file = pq.ParquetFile(pa.BufferReader(content))
+    found = (file.metadata.metadata or {}).get(_OWNER.encode(), b"").decode()
+    if found != owner:
+        raise BrokenSeal(f"holds the rows of {found or 'no unit'}")
+    problem = mismatch(table, file.schema_arrow)
+    if problem:
+        raise BrokenSeal(problem)
+    return file
+
+
+def _place(content: bytes) -> int:
+    """Where the checksum stands. The footer comes last in a file, so the last mark is the real one."""
+    return content.rindex(_MARK) + len(_MARK)
