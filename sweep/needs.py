@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from sweep.plan import STAGES, Model, Plan
+from sweep.plan import STAGES, Plan
 from sweep.store import Unit
 
 MADE_FROM: Mapping[str, tuple[str, ...]] = {
@@ -50,23 +50,16 @@ def needs(plan: Plan, stage: str) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
                 upto = order[: order.index(model_id) + 1]
                 yield unit, tuple(plan.relevance_units[other, c] for other in upto)
         case "masking":
-            for blocks in plan.destination_blocks.values():
-                for block in blocks:
-                    yield from _masking_needs(plan, block)
+            for (source, backbone, b, c), units in plan.masked_units.items():
+                destinations = [plan.model_units[model.id] for model in plan.destination_blocks[backbone][b]]
+                made = source not in plan.random_sources
+                maps = [plan.relevance_units[source, m] for m in plan.map_chunks_of(c)] if made else []
+                for unit in units:
+                    # A block's destinations are evaluated together, or not at all.
+                    yield unit, (*destinations, *maps)
         case _:
             for unit in plan.units(stage):
                 yield unit, ()
-
-
-def _masking_needs(plan: Plan, block: tuple[Model, ...]) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
-    """A block's destinations are evaluated together, or not at all."""
-    destinations = tuple(plan.model_units[model.id] for model in block)
-    for source in plan.sources:
-        for c in range(len(plan.mask_chunks)):
-            made = source not in plan.random_sources
-            maps = [plan.relevance_units[source, m] for m in plan.map_chunks_of(c)] if made else []
-            for unit in dict.fromkeys(plan.masked_units[source, model.id, c] for model in block):
-                yield unit, (*destinations, *maps)
 
 
 def can_be_made(

@@ -28,7 +28,7 @@ _SUFFIX = ".parquet"
 _UNIT = re.compile(r"^(?P<label>.+)\.(?P<key>[0-9a-f]{20})\.parquet$")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """The smallest piece of work that is stored whole."""
 

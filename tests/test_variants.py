@@ -104,11 +104,23 @@ def test_verify_finds_no_difference_to_itself_and_keeps_the_comparison(
 @pytest.mark.reference
 def test_verify_from_the_command_line_fails_above_the_tolerance(finished: tuple[Plan, Store]) -> None:
     plan, store = finished
+    from mlflow import MlflowClient
+
     folder = Path(store.root).parents[1]
     done = sweep("verify", plan.path, "--sample", "1", "--tolerance", "0", cwd=folder)
     assert done.returncode == 1, done.stderr
     assert "1 of 12 maps computed again by innvestigate 2.1.2" in done.stdout
     assert "is above the tolerance of 0" in done.stderr
+    client = MlflowClient(f"sqlite:///{folder}/results/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "small"]
+    (parent,) = [
+        run
+        for run in client.search_runs([experiment.experiment_id])
+        if "mlflow.parentRunId" not in run.data.tags
+    ]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["verification.maps"] == 1
+    assert 0 < parent.data.metrics["verification.max_error"] < 1e-6
 
 
 def test_a_sample_depends_on_its_seed_only_and_takes_each_map_once(small_study: SmallStudy) -> None:

@@ -32,6 +32,7 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
     """
     plan, store = open_study(study, results)
     from sweep.progress import Display
+    from sweep.tracking import log_verification
     from sweep.verification import sample_maps
     from sweep.verification import verify as compare
 
@@ -46,5 +47,10 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
         f"largest error       {found.max_error:.2e} of the map's maximum ({found.worst})\n"
         f"lowest correlation  {r}"
     )
+    metrics = {"max_error": found.max_error, "maps": float(total)}
+    metrics |= {} if found.min_pearson is None else {"min_pearson": found.min_pearson}
+    problem = log_verification(plan, results, metrics)
+    if problem:
+        click.echo(f"MLflow was not told: {problem}", err=True)
     if found.max_error > tolerance:
         raise WorkError(f"the largest error, {found.max_error:.2e}, is above the tolerance of {tolerance:g}")

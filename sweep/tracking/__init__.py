@@ -7,5 +7,15 @@ the study: the tables hold everything that matters, and the history is caught up
 from sweep.tracking.connection import how_to_open, tracking_uri
 from sweep.tracking.readouts import load_readout
 from sweep.tracking.tracker import FAILED, FINISHED, KILLED, Tracker
+from sweep.tracking.verification import log_verification
 
-__all__ = ["FAILED", "FINISHED", "KILLED", "Tracker", "how_to_open", "load_readout", "tracking_uri"]
+__all__ = [
+    "FAILED",
+    "FINISHED",
+    "KILLED",
+    "Tracker",
+    "how_to_open",
+    "load_readout",
+    "log_verification",
+    "tracking_uri",
+]

@@ -41,7 +41,9 @@ class Connection:
         # MLflow's own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
+        os.environ.setdefault(
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
+        )  # standard output is for results
 
     def attempt(self, call: Callable[[], Answer]) -> Answer | None:
         """What `call` returns; None where it fails, or where the last failure is too recent to try again."""
