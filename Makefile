@@ -48,9 +48,9 @@ lint: setup ## Check format, style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: setup ## Run the benchmarks (take the machine for yourself)
+bench: setup ## Run the benchmarks, into docs/benchmarks.md (half an hour; take the machine for yourself)
 	@echo "==> running the benchmarks"
-	@for script in benchmarks/*.py; do echo "--> $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python -m benchmarks.run
 
 lock: ## Make requirements.lock anew from pyproject.toml (needs uv)
 	@echo "==> resolving requirements.lock"

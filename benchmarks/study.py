@@ -196,7 +196,7 @@ def growth(folder: Path) -> list[dict[str, Any]]:
             dataset={"input_size": 64},
             finetune={"epochs": 2},
             factors={"seed": chosen["seeds"]},
-            relevance={"images": {"where": {"view_deg": 0, "identity": people[: chosen["count"]]}}},
+            relevance={"images": {"where": {"view_deg": 0, "identity": people[: int(chosen["count"])]}}},
             masking={"percents": chosen["percents"]},
         )
         plan, clock, _ = run(path)
