@@ -167,6 +167,7 @@ def _is_winograd(step: Step) -> bool:
         winograd.PAYS
         and step.kernel_shape[:2] == (3, 3)
         and prod(step.kernel_shape[2:]) >= winograd.LEAST_CHANNEL_PAIRS
+        and prod(step.kernel_shape[2:]) * prod(step.after[:2]) >= winograd.LEAST_PRODUCTS
         and step.stride == step.dilation == (1, 1)
         and step.padding == "same"
     )

@@ -20,6 +20,8 @@ TILE = 4
 """Output pixels per side of a tile: 36 products where the plain sum has 144."""
 LEAST_CHANNEL_PAIRS = 64 * 128
 """Input times output channels from which the fewer products outweigh the additions around them, on a CPU."""
+LEAST_PRODUCTS = 4_000_000
+"""Channel pairs times pixels from which they outweigh the second or so that XLA takes to compile a layer."""
 PAYS = not tf.config.list_physical_devices("GPU")
 """On a GPU cuDNN chooses such algorithms by itself."""
 

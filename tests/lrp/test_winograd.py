@@ -32,6 +32,7 @@ def test_it_is_the_convolution(shape: tuple[int, int, int], channels: tuple[int,
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Winograd's way for every layer that allows it, however narrow."""
     monkeypatch.setattr(winograd, "LEAST_CHANNEL_PAIRS", 0)
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
     program.program_of.cache_clear()
     yield
     program.program_of.cache_clear()
