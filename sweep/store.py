@@ -133,10 +133,8 @@ class Store:
                 self.files.move(f"{table}/{name}", f"{table}/{PARKED}/{name}")
 
     def _read(self, unit: Unit, columns: Sequence[str] | None) -> pa.Table:
-        for second_look in (
-            False,
-            True,
-        ):  # It tells a damaged file from a bad moment of the disk or the network.
+        # A second look tells a damaged file from a bad moment of the disk or the network.
+        for second_look in (False, True):
             try:
                 return self._opened(unit).read(columns=list(columns) if columns else None)
             except BrokenSeal as problem:

@@ -102,10 +102,10 @@ def test_a_stopped_run_refuses_a_second_one_finishes_what_is_in_flight_and_says_
         assert (idle.returncode, idle.stdout) == (0, f"{study.path}: nothing runs\n")
 
 
-def test_damaged_files_are_found_set_aside_and_made_anew(
+def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
     after_poison: str, study: SmallStudy, plan: Plan, root: Path
 ) -> None:
-    """One found by --check; then features and weights that only the run itself stumbles upon."""
+    """One found by --check; then features and weights that only the run itself stumbles upon, while it refreshes."""
     run(study)
     assert_whole(plan, root)
     assert not list((root / "failures").iterdir())
@@ -127,21 +127,13 @@ def test_damaged_files_are_found_set_aside_and_made_anew(
         root / plan.relevance_units["first-identity-s2", 0].path,
     ]:
         path.unlink()
-    assert "What was damaged is made anew." in run(study)
+    assert "What was damaged is made anew." in run(study, "--refresh", "similarity")
     assert contents(root) == whole
+    replaced = sorted(path.name for path in (root / "similarity" / REPLACED).iterdir())
+    assert replaced == sorted(unit.name for unit in plan.units("similarity"))
+    assert not (root / "relevance" / REPLACED).exists()
     assert (root / "features" / DAMAGED / features.name).exists()
     assert sweep("status", study.path, "--check", cwd=study.path.parent).returncode == 0
-
-
-def test_a_refreshed_stage_is_computed_anew_and_gives_the_same_again(
-    after_poison: str, study: SmallStudy, plan: Plan, root: Path
-) -> None:
-    before = contents(root)
-    run(study, "--refresh", "similarity")
-    assert contents(root) == before
-    kept = sorted(path.name for path in (root / "similarity" / REPLACED).iterdir())
-    assert kept == sorted(unit.name for unit in plan.units("similarity"))
-    assert not (root / "relevance" / REPLACED).exists()
     unknown = sweep("run", study.path, "--refresh", "maps", cwd=study.path.parent)
     assert unknown.returncode == 2
 

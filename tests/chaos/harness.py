@@ -153,7 +153,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
         str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
     )
     assert [problem for problem in map(store.damage, units) if problem] == []
-    allowed = {*TABLES, "weights", "report", "failures", ".stages", "study.yaml"}
+    allowed = {*TABLES, "weights", "figures", "report", "failures", ".stages", "study.yaml"}
     assert {path.name for path in root.iterdir()} <= allowed
     for folder, suffix in (
         *((table, ".parquet") for table in TABLES),
