@@ -227,7 +227,9 @@ def driver_memory() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         for place, instead in idle.items():
             patches.enter_context(patch(place, instead))
-        ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        ray.init(
+            address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+        )
         try:
             rows = []
             for models, granularity in ((20, "image"), (200, "image"), (2000, "cell")):
