@@ -180,24 +180,23 @@ def growth(folder: Path) -> list[dict[str, Any]]:
     """Masking's time as a study doubles in models, images or levels."""
     demo = make_plan(ROOT / "studies" / "demo.yaml")
     people = sorted(set(demo.images.table["identity"].to_pylist()))
-    seeds, count, percents = [1, 2, 3], 32, [0.3, 3, 30]
-    cases: dict[str, dict[str, Any]] = {
-        "base": {},
-        "models": {"seeds": [*seeds, 4, 5, 6]},
-        "images": {"count": 2 * count},
-        "levels": {"percents": [0.1, 0.3, 1, 3, 10, 30]},
+    seeds, count, percents = [1, 2, 3], 32, [0.3, 3.0, 30.0]
+    cases: dict[str, tuple[list[int], int, list[float]]] = {
+        "base": (seeds, count, percents),
+        "models": ([*seeds, 4, 5, 6], count, percents),
+        "images": (seeds, 2 * count, percents),
+        "levels": (seeds, count, [0.1, 0.3, 1, 3, 10, 30]),
     }
     rows: list[dict[str, Any]] = []
-    for name, case in cases.items():
-        chosen = {"seeds": seeds, "count": count, "percents": percents} | case
+    for name, (own_seeds, own_count, own_percents) in cases.items():
         path = write_study(
             folder,
             f"growth-{name}",
             dataset={"input_size": 64},
             finetune={"epochs": 2},
-            factors={"seed": chosen["seeds"]},
-            relevance={"images": {"where": {"view_deg": 0, "identity": people[: int(chosen["count"])]}}},
-            masking={"percents": chosen["percents"]},
+            factors={"seed": own_seeds},
+            relevance={"images": {"where": {"view_deg": 0, "identity": people[:own_count]}}},
+            masking={"percents": own_percents},
         )
         plan, clock, _ = run(path)
         passes = stage_costs(size_of(plan, plan.load_layers()))[-1].passes

@@ -13,6 +13,8 @@ from sweep.store import DAMAGED, REPLACED, Store, Unit
 from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, run, running, wait_until
 from tests.studies import SmallStudy, sweep, write_small_study
 
+pytestmark = pytest.mark.chaos
+
 POISONED = "second-identity-s2"
 
 
