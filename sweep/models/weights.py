@@ -94,7 +94,7 @@ def _npz(location: str, base: Path, place: str) -> WeightSource:
     if not path.is_file():
         raise InputError(f"{place}: no weight file {path}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             preprocessing = (
                 _declared(json.loads(str(file["preprocessing"]))) if "preprocessing" in file else None
             )
@@ -108,7 +108,7 @@ def _npz(location: str, base: Path, place: str) -> WeightSource:
 
     def load() -> Layers:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 layers = {
                     layer: (_numbers(file, f"{layer}/kernel"), _numbers(file, f"{layer}/bias"))
                     for layer in LAYERS
