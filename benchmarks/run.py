@@ -22,7 +22,7 @@ from benchmarks.pages import page
 RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "relevance": ("relevance.py",),
+    "relevance": ("relevance.py", "--rounds", "3"),
     "masking": ("masking.py",),
     "finetuning": ("finetuning.py",),
     "study": ("study.py",),

@@ -97,7 +97,7 @@ def test_workers_that_are_killed_are_replaced_and_their_work_is_repeated(store: 
     killed: list[int] = []
 
     def kill_twice(_: int) -> None:
-        if len(killed) < 3:
+        if len(killed) < 2:
             killed.extend(kill_workers())
 
     with WorkerPool(context(store)) as pool:
