@@ -23,8 +23,8 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PARTS: Mapping[str, tuple[str, ...]] = {
     "relevance": ("relevance.py", "--rounds", "3"),
-    "masking": ("masking.py",),
-    "finetuning": ("finetuning.py",),
+    "masking": ("masking.py", "--images", "8"),
+    "finetuning": ("finetuning.py", "--images", "64"),
     "study": ("study.py",),
     "queries": ("queries.py",),
     "type_one_error": ("type_one_error.py",),
