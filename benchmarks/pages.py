@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sweep.plan import STAGES
+
 AIMS: Mapping[str, tuple[str, str]] = {
     "relevance_speedup_m1": ("map, one model on a backbone: iNNvestigate's time / ours", "at least 2"),
     "relevance_speedup_m10": ("map, ten models on a backbone: iNNvestigate's time / ours", "at least 5"),
@@ -115,81 +117,69 @@ def _finetuning(part: Mapping[str, Any]) -> str:
 
 
 def _study(part: Mapping[str, Any]) -> str:
-    whole = _table(
-        (
-            "study",
-            "models",
-            "backbone passes",
-            "ms per pass",
-            "floor, s",
-            "work, s",
-            "work / floor",
-            "start-up and report, s",
+    """What was measured of whole studies; `benchmarks/study.py --only` may have left parts out."""
+    wholes = {name: part[key] for name, key in (("demo", "demo"), ("VGG-16, 112 px", "vgg")) if key in part}
+    sections = [
+        "## Whole studies\n\n`benchmarks/study.py`. The floor is the study's necessary backbone passes times a plain pass with "
+        "all cores. Work is all stages without the start-up of Ray, of the workers' TensorFlow and of Tune.",
+        _table(
+            (
+                "study",
+                "models",
+                "passes",
+                "ms per pass",
+                "floor, s",
+                "work, s",
+                "work / floor",
+                "start-up and report, s",
+            ),
+            (
+                [
+                    name,
+                    str(own["models"]),
+                    f"{own['backbone_passes']:,.0f}",
+                    f"{1e3 * own['seconds_per_pass']:.2f}",
+                    f"{own['floor_seconds']:.0f}",
+                    f"{own['work_seconds']:.0f}",
+                    f"{own['over_floor']:.2f}",
+                    f"{own['start_up_and_report_seconds']:.0f}",
+                ]
+                for name, own in wholes.items()
+            ),
         ),
-        (
-            [
-                name,
-                str(own["models"]),
-                f"{own['backbone_passes']:,.0f}",
-                f"{1e3 * own['seconds_per_pass']:.2f}",
-                f"{own['floor_seconds']:.0f}",
-                f"{own['work_seconds']:.0f}",
-                f"{own['over_floor']:.2f}",
-                f"{own['start_up_and_report_seconds']:.0f}",
-            ]
-            for name, own in (("studies/demo.yaml", part["demo"]), ("VGG-16, 112 px", part["vgg"]))
+        _table(
+            ("study", *STAGES),
+            (
+                [f"{name}, s", *(f"{own['work_seconds_by_stage'][stage]:.1f}" for stage in STAGES)]
+                for name, own in wholes.items()
+            ),
         ),
-    )
-    stages = _table(
-        ("stage", "demo, s", "VGG-16, s"),
-        (
-            [stage, f"{seconds:.1f}", f"{part['vgg']['work_seconds_by_stage'][stage]:.1f}"]
-            for stage, seconds in part["demo"]["work_seconds_by_stage"].items()
-        ),
-    )
-    grown = _table(
-        ("masking of", "passes", "s", "ms per pass"),
-        (
-            [
-                "a small study" if row["doubled"] == "base" else f"twice the {row['doubled']}",
-                f"{row['passes']:,.0f}",
-                f"{row['masking_seconds']:.1f}",
-                f"{row['ms_per_pass']:.2f}",
-            ]
-            for row in part["growth"]
-        ),
-    )
-    driver = _table(
-        ("models", "granularity", "units", "pieces handed out", "rows", "driver, MB"),
-        (
-            [
-                f"{row['models']:,}",
-                row["granularity"],
-                f"{row['units']:,}",
-                f"{row['pieces']:,}",
-                f"{row['rows']:,}",
-                f"{row['driver_megabytes']:.0f}",
-            ]
-            for row in part["driver"]
-        ),
-    )
-    two = part["actors"]
-    return f"""## Whole studies
+    ]
+    if "actors" in part:
+        two = part["actors"]
+        sections.append(
+            f"One worker of one thread masks the demo at 64 px in {two['one_seconds']:.1f} s, two in "
+            f"{two['two_seconds']:.1f} s: {two['speedup']:.2f} times as fast."
+        )
+    if "growth" in part:
+        sections.append(_table(("masking of", "passes", "s", "ms per pass"), map(_grown, part["growth"])))
+    if "driver" in part:
+        sections.append(
+            "The driver's memory as a study grows, with the real plan, pieces, Ray and loop, and workers that do nothing:"
+        )
+        columns = ("models", "granularity", "units", "pieces handed out", "rows", "driver, MB")
+        sections.append(_table(columns, map(_driver, part["driver"])))
+    return "\n\n".join(sections)
 
-`benchmarks/study.py`. The floor is the study's necessary backbone passes times a plain pass with all cores. Work is all
-stages without the start-up of Ray, of the workers' TensorFlow and of Tune.
 
-{whole}
+def _grown(row: Mapping[str, Any]) -> list[str]:
+    name = "a small study" if row["doubled"] == "base" else f"twice the {row['doubled']}"
+    return [name, f"{row['passes']:,.0f}", f"{row['masking_seconds']:.1f}", f"{row['ms_per_pass']:.2f}"]
 
-{stages}
 
-One worker of one thread masks the demo at 64 px in {two["one_seconds"]:.1f} s, two in {two["two_seconds"]:.1f} s: {two["speedup"]:.2f} times as fast.
-
-{grown}
-
-The driver's memory as a study grows, with the real plan, pieces, Ray and loop, and workers that do nothing:
-
-{driver}"""
+def _driver(row: Mapping[str, Any]) -> list[str]:
+    counts = [f"{row[name]:,}" for name in ("units", "pieces", "rows")]
+    return [f"{row['models']:,}", row["granularity"], *counts, f"{row['driver_megabytes']:.0f}"]
 
 
 def _queries(part: Mapping[str, Any]) -> str:

@@ -145,10 +145,10 @@ def over_floor(path: Path) -> dict[str, Any]:
 
 
 def vgg_study(folder: Path) -> Path:
-    """The paper's design on VGG-16 at 112 px, 16 faces with maps."""
+    """The paper's design on VGG-16 at 112 px, 12 faces with maps."""
     imagenet = f"npz:{IMAGENET}" if IMAGENET.is_file() else "random:2"
     demo = make_plan(ROOT / "studies" / "demo.yaml")
-    people = sorted(set(demo.images.table["identity"].to_pylist()))[:16]
+    people = sorted(set(demo.images.table["identity"].to_pylist()))[:12]
     return write_study(
         folder,
         "vgg",
