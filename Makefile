@@ -40,7 +40,7 @@ test-browser: setup ## Check the report in headless Chromium (needs chromium and
 
 chaos: setup ## Kill runs at random moments, fill disks, and compare tables (CHAOS_KILLS=20 CHAOS_SEED=1)
 	@echo "==> running the chaos tests"
-	@$(BIN)/python -m pytest -m chaos tests/chaos tests/test_endings.py -s
+	@$(BIN)/python -m pytest -m chaos -s
 
 lint: setup ## Check format, style and types
 	@echo "==> ruff format, ruff check, mypy"

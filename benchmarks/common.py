@@ -1,5 +1,7 @@
 """What the benchmarks share: VGG-16's weights, a clock, a memory gauge, and where a figure was measured."""
 
+import argparse
+import json
 import os
 import platform
 import statistics
@@ -91,6 +93,24 @@ def machine() -> dict[str, Any]:
         "commit": described.stdout.strip() or "unknown",
         "weights": weights_name(),
     }
+
+
+def command_line(description: str | None, **numbers: int) -> argparse.ArgumentParser:
+    """A parser with an option for each of `numbers`, by its default, and for where the figures go."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{default} by default")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    return parser
+
+
+def tell(found: Mapping[str, Any], target: Path | None) -> None:
+    """Print figures, and write them with where they were measured where asked."""
+    print(json.dumps(found, indent=1))
+    if target:
+        target.write_text(json.dumps(machine() | dict(found), indent=1) + "\n", encoding="utf-8")
 
 
 def _memory_gib() -> float:

@@ -7,18 +7,15 @@ image through the backbone in every epoch of every model; an epoch costs the sam
 some epochs times their number. Both leave compilation out.
 """
 
-import argparse
-import json
 import os
 import statistics
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks.common import CAFFE, face_pixels, machine, seconds, vgg16_layers
+from benchmarks.common import CAFFE, command_line, face_pixels, seconds, tell, vgg16_layers
 from sweep.evaluation import Evaluator
 from sweep.models.network import backbone_network, keras_model
 from sweep.readout import ReadoutTraining
@@ -88,19 +85,8 @@ def measure(size: int, n_images: int, n_models: int, rounds: int) -> dict[str, A
 
 def main() -> None:
     """Measure, print, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=112, help="image size, pixels")
-    parser.add_argument("--images", type=int, default=128)
-    parser.add_argument("--models", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    found = measure(options.size, options.images, options.models, options.rounds)
-    print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(machine() | found, indent=1) + "\n", encoding="utf-8")
+    options = command_line(__doc__, size=112, images=128, models=10, rounds=2).parse_args()
+    tell(measure(options.size, options.images, options.models, options.rounds), options.json)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,14 @@ levels; cost is proportional to the sources, so few stand for all. Both ways ran
 must agree on every predicted class.
 """
 
-import argparse
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
-from benchmarks.common import CAFFE, face_pixels, interleaved, machine, vgg16_layers
+from benchmarks.common import CAFFE, command_line, face_pixels, interleaved, tell, vgg16_layers
 from sweep.evaluation import Evaluator, Readouts
 from sweep.masking import masked, removal_ranks, removed_count, replacements
 from sweep.models.network import backbone_network, keras_model
@@ -97,19 +94,8 @@ def measure(
 
 def main() -> None:
     """Measure, print, and write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--size", type=int, default=112, help="image size, pixels")
-    parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--sources", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    options = parser.parse_args()
-    found = measure(options.size, options.images, options.sources, options.rounds)
-    print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(machine() | found, indent=1) + "\n", encoding="utf-8")
+    options = command_line(__doc__, size=112, images=16, sources=1, rounds=2).parse_args()
+    tell(measure(options.size, options.images, options.sources, options.rounds), options.json)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ measured in the same run. Start-up (Ray, TensorFlow in each worker, Tune) is tak
 begins with cold workers, the time in which units arrived, extended to the first ones, counts as work.
 """
 
-import argparse
 import gc
 import io
-import json
 import os
 import tempfile
 import time
@@ -27,7 +25,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from benchmarks.common import IMAGENET, ROOT, face_pixels, interleaved, machine
+from benchmarks.common import IMAGENET, ROOT, command_line, face_pixels, interleaved, tell
 from sweep.cost import size_of, stage_costs
 from sweep.plan import Plan, make_plan
 from sweep.progress import Display
@@ -222,7 +220,7 @@ def driver_memory() -> list[dict[str, Any]]:
     from sweep.actors.cluster import share_context
 
     # There are no maps to rank, and the idle workers never ask for them.
-    idle = {"sweep.actors.pool.Worker": _Idle, "sweep.pieces.share_map_ranks": lambda *_: None}
+    idle = {"sweep.actors.pool.Worker": _Idle, "sweep.actors.ranks.Rankers.of_maps": lambda *_: None}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         for place, instead in idle.items():
             patches.enter_context(patch(place, instead))
@@ -313,16 +311,10 @@ def measure(only: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write JSON where asked."""
     parts = ["driver", "demo", "vgg", "actors", "growth"]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    found = measure(options.only)
-    print(json.dumps(found, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(machine() | found, indent=1) + "\n", encoding="utf-8")
+    tell(measure(options.only), options.json)
 
 
 if __name__ == "__main__":

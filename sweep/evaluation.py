@@ -4,6 +4,7 @@ Pure TensorFlow. Inputs, ranks and replacements are sent to the device once; the
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,24 +42,32 @@ class Evaluator:
     ) -> list[Tensor]:
         """Features (image, feature) for each of `counts`: that many pixels, the first of `ranks`, replaced.
 
-        `ranks` is (image, pixel), `replacement` as given by `sweep.masking.replacements`.
+        `ranks` is (image, pixel), `replacement` as given by `sweep.masking.replacements`. Passes run across levels, so
+        that few images at many levels fill them as well as many images do.
         """
         inputs, replacement = tf.constant(inputs), tf.constant(replacement)
         ranks = tf.reshape(tf.constant(ranks), (*inputs.shape[:3], 1))
-        levels = []
-        for count in counts:
-            outputs = []
-            for part in self._parts(len(inputs)):
-                instead = replacement if len(replacement) == 1 else replacement[part]
-                outputs.append(self._run(tf.where(ranks[part] < count, instead, inputs[part])))
-            levels.append(tf.concat(outputs, axis=0))
+        # One row per level and image: which image it is, and how many of its pixels are replaced.
+        images = np.tile(np.arange(len(inputs)), len(counts))
+        removed = np.repeat(np.asarray(counts, np.int32), len(inputs)).reshape(-1, 1, 1, 1)
+        outputs = []
+        for part in self._parts(len(images)):
+            rows = images[part]
+            instead = replacement if len(replacement) == 1 else tf.gather(replacement, rows)
+            outputs.append(
+                self._run(tf.where(tf.gather(ranks, rows) < removed[part], instead, tf.gather(inputs, rows)))
+            )
+        levels: list[Tensor] = tf.split(tf.concat(outputs, axis=0), len(counts))
         return levels
 
     def _run(self, inputs: Tensor) -> Tensor:
         return self._program.run(self._weights, inputs)
 
-    def _parts(self, images: int) -> list[slice]:
-        return [slice(start, start + self.batch) for start in range(0, images, self.batch)]
+    def _parts(self, rows: int) -> list[slice]:
+        """As few parts as the batch allows, as equal as can be: a last pass of a few rows costs more per row."""
+        count = -(-rows // self.batch)
+        ends = [rows * part // count for part in range(count + 1)]
+        return [slice(start, end) for start, end in pairwise(ends)]
 
 
 class Readouts:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from sweep.errors import WorkError
+from sweep.sealing import BrokenSeal
 from sweep.store import Store, Unit
 
 FOLDER = "failures"
@@ -47,7 +48,7 @@ def record(store: Store, failures: Sequence[FailedWork], missing: Collection[Uni
         if name not in wanted and (earlier is None or missing_paths.isdisjoint(earlier.units)):
             store.files.delete(f"{FOLDER}/{name}")
     for name, failure in wanted.items():
-        store.write_file(f"{FOLDER}/{name}", _RECORD.dump_json(failure, indent=1))
+        store.write_json(f"{FOLDER}/{name}", _RECORD.dump_json(failure, indent=1))
 
 
 def recorded(store: Store, missing: Collection[Unit]) -> list[FailedWork]:
@@ -64,6 +65,6 @@ def _name(failure: FailedWork) -> str:
 
 def _read(store: Store, name: str) -> FailedWork | None:
     try:
-        return _RECORD.validate_json(store.read_file(f"{FOLDER}/{name}"))
-    except (ValidationError, WorkError):  # gone since it was listed, or of another version
+        return _RECORD.validate_json(store.read_json(f"{FOLDER}/{name}"))
+    except (ValidationError, WorkError, BrokenSeal):  # gone since it was listed, of another version, damaged
         return None

@@ -1,13 +1,15 @@
 """The state of a study's results beyond how much is there: who runs it, what failed, what is damaged or outdated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from sweep.failures import recorded
+from sweep import failures, sidecars
 from sweep.lease import is_alive, read_holder
+from sweep.manifest import damaged_files
 from sweep.plan import STAGES, Plan
-from sweep.sidecars import drift
-from sweep.store import DAMAGED, Store, Unit
+from sweep.schemas import SCHEMAS
+from sweep.store import DAMAGED, Store
 
 READERS = 8
 """Files that are verified at once: an object store answers slowly, and hashing leaves the interpreter free."""
@@ -20,25 +22,33 @@ def notes(plan: Plan, store: Store) -> Iterator[str]:
         doing = f": {holder.stage} {holder.done:,}/{holder.total:,}" if holder.stage else ""
         yield f"running: {holder}{doing}"
     missing = [unit for stage in STAGES for unit in store.missing(plan.units(stage))]
-    for failure in recorded(store, missing):
+    for failure in failures.recorded(store, missing):
         yield f"failed: {failure} ({failure.when})"
-    yield from drift(store, plan, missing)
+    yield from sidecars.drift(store, plan, missing)
 
 
 def set_damaged_aside(plan: Plan, store: Store) -> list[str]:
-    """Verify every stored file of the study; set those aside that are damaged, and return a line for each."""
-    stored = [unit for stage in STAGES for unit in _stored(plan, store, stage)]
+    """Verify every file under the results root; set those aside that are damaged, and return a line for each."""
+    checks = list(_checks(plan, store))
     with ThreadPoolExecutor(READERS) as readers:
-        damaged = [
-            (unit, problem)
-            for unit, problem in zip(stored, readers.map(store.damage, stored), strict=True)
-            if problem
-        ]
-    store.set_aside((unit for unit, _ in damaged), DAMAGED)
-    return [f"{store.root}/{unit.path} {problem}" for unit, problem in damaged]
+        problems = list(readers.map(lambda check: check[1](), checks))
+    damaged = [(path, problem) for (path, _), problem in zip(checks, problems, strict=True) if problem]
+    damaged += damaged_files(store)
+    store.set_aside((path for path, _ in damaged), DAMAGED)
+    return [f"{store.root}/{path} {problem}" for path, problem in damaged]
 
 
-def _stored(plan: Plan, store: Store, stage: str) -> list[Unit]:
-    units = plan.units(stage)
+def _checks(plan: Plan, store: Store) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Every file that carries its own checksum, and what verifies it."""
+    units = [unit for stage in STAGES for unit in plan.units(stage)]
     absent = set(store.missing(units))
-    return [unit for unit in units if unit not in absent]
+    for unit in units:
+        if unit not in absent:
+            yield unit.path, partial(store.damage, unit)
+    for table in SCHEMAS:
+        own = [unit for unit in units if unit.table == table]
+        for path in store.others(table, own):
+            yield path, partial(store.damage_at, path)
+    for folder in (sidecars.FOLDER, failures.FOLDER):
+        for name in store.files.names(folder):
+            yield f"{folder}/{name}", partial(store.damage_at, f"{folder}/{name}")

@@ -51,12 +51,11 @@ def needs(plan: Plan, stage: str) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
                 yield unit, tuple(plan.relevance_units[other, c] for other in upto)
         case "masking":
             for (source, backbone, b, c), units in plan.masked_units.items():
-                destinations = [plan.model_units[model.id] for model in plan.destination_blocks[backbone][b]]
+                block = plan.destination_blocks[backbone][b]
                 made = source not in plan.random_sources
                 maps = [plan.relevance_units[source, m] for m in plan.map_chunks_of(c)] if made else []
-                for unit in units:
-                    # A block's destinations are evaluated together, or not at all.
-                    yield unit, (*destinations, *maps)
+                for group, unit in zip(plan.groups(block), units, strict=True):
+                    yield unit, (*(plan.model_units[block[i].id] for i in group), *maps)
         case _:
             for unit in plan.units(stage):
                 yield unit, ()

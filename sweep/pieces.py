@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from sweep.actors.ranks import share_map_ranks, share_random_ranks
+from sweep.actors.ranks import Rankers
 from sweep.actors.work import Block, Features, Masked, ModelRef, Predictions, Relevance, Similarity, Work
 from sweep.plan import Model, Plan
 from sweep.store import Store, Unit
@@ -70,33 +70,41 @@ def _masking(plan: Plan, store: Store, missing: set[Unit]) -> Iterator[Work]:
     A source's pixels are ranked once, when its first piece is drawn, for all backbones.
     """
     masking = plan.study.masking
+    absent = {unit.label for unit in store.missing(list(plan.model_units.values()))}
+    rankers = Rankers()
     for c, chunk in enumerate(plan.mask_chunks):
         for source in plan.sources:
             ranks = None
             for backbone in plan.backbones:
-                wanted = tuple(_blocks(plan, source, backbone, c, missing))
+                wanted = tuple(_blocks(plan, source, backbone, c, missing, absent))
                 if not wanted:
                     continue
                 if ranks is None and source in plan.random_sources:
                     keys = [plan.images.keys[index] for index in chunk]
-                    ranks = share_random_ranks(source, keys, plan.study.dataset.input_size**2)
+                    ranks = rankers.of_random(source, keys, plan.study.dataset.input_size**2)
                 elif ranks is None:
                     maps = [plan.relevance_units[source, m] for m in plan.map_chunks_of(c)]
-                    ranks = share_map_ranks(store, maps, masking.order)
+                    ranks = rankers.of_maps(store, maps, masking.order)
                 yield Masked(source, ranks, backbone, chunk, masking, wanted)
 
 
-def _blocks(plan: Plan, source: str, backbone: str, chunk: int, missing: set[Unit]) -> Iterator[Block]:
-    """The blocks of which anything is missing: whole, because a product's last bits depend on its width."""
+def _blocks(
+    plan: Plan, source: str, backbone: str, chunk: int, missing: set[Unit], absent: set[str]
+) -> Iterator[Block]:
+    """The blocks of which anything is missing: whole, because a product's last bits depend on its width.
+
+    So a destination that is `absent`, as its finetune failed, keeps its place.
+    """
     for b, block in enumerate(plan.destination_blocks[backbone]):
         units = plan.masked_units[source, backbone, b, chunk]
         wanted = [own for own in zip(plan.groups(block), units, strict=True) if own[1] in missing]
         if wanted:
-            yield Block(tuple(_refer(plan, model) for model in block), tuple(wanted))
+            destinations = (_refer(plan, model, stored=model.id not in absent) for model in block)
+            yield Block(tuple(destinations), tuple(wanted))
 
 
-def _refer(plan: Plan, model: Model) -> ModelRef:
-    return ModelRef(model.id, model.cell.task, plan.model_units[model.id])
+def _refer(plan: Plan, model: Model, stored: bool = True) -> ModelRef:
+    return ModelRef(model.id, model.cell.task, plan.model_units[model.id], stored)
 
 
 PIECES: Mapping[str, Pieces] = {

@@ -11,6 +11,7 @@ from sweep.failures import failed, record
 from sweep.finetune import finetune
 from sweep.interrupt import Interrupts
 from sweep.lease import Lease
+from sweep.manifest import write_files
 from sweep.models.weights import Layers
 from sweep.needs import stages_from
 from sweep.pieces import PIECES
@@ -20,12 +21,12 @@ from sweep.report.answers import answers_of
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.run import Run, hold
-from sweep.sidecars import versions
+from sweep.sidecars import restore_sidecars, versions
 from sweep.store import REPLACED, Store
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
-_REFUSED = "StoreError: "
-"""How the reason of a failure begins that is the store's, not the work's."""
+STUDY = "study.yaml"
+"""The study file, among its results."""
 
 
 def run_study(
@@ -66,8 +67,10 @@ def _run(
     store.files.clear_temporary()
     store.arrange(everything)
     if refresh is not None:
-        store.set_aside((unit for stage in stages_from(refresh) for unit in plan.units(stage)), REPLACED)
-    store.write_file("study.yaml", plan.path.read_bytes())
+        renewed = (unit for stage in stages_from(refresh) for unit in plan.units(stage))
+        store.set_aside((unit.path for unit in renewed), REPLACED)
+    write_files(store, {STUDY: plan.path.read_bytes()})
+    restore_sidecars(store, plan)
     tracker = Tracker(plan, results)
     display.on_finish = tracker.stage_done
     run = Run(plan, store, tracker, display, lease, interrupts, versions())
@@ -162,6 +165,6 @@ def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
                 for failure in failures
             ]
         )
-        refused = [failure.reason for failure in failures if failure.reason.startswith(_REFUSED)]
-        if refused:  # nothing else could be stored either
-            raise StoreError(refused[0].removeprefix(_REFUSED))
+        for failure in failures:
+            if failure.refused:
+                raise StoreError(failure.reason)

@@ -34,6 +34,11 @@ class Readout:
         logits: Array = features @ self.kernel + self.bias
         return logits
 
+    @classmethod
+    def zeros(cls, features: int, classes: int) -> "Readout":
+        """A layer that has learned nothing and answers nothing."""
+        return cls(np.zeros((features, classes), np.float32), np.zeros(classes, np.float32))
+
     def to_bytes(self) -> bytes:
         """The layer as an npz file; the same weights always give the same bytes."""
         buffer = io.BytesIO()

@@ -81,7 +81,7 @@ class Run:
         for stage in {failure.stage for failure in self.failures}:
             inputs = {unit for made, read in needs(self.plan, stage) if made.path in failed for unit in read}
             damaged |= {unit for unit in inputs - self.absent if self.store.damage(unit)}
-        self.store.set_aside(damaged, DAMAGED)
+        self.store.set_aside((unit.path for unit in damaged), DAMAGED)
         return bool(damaged)
 
     def outcome(self) -> list[str]:

@@ -17,6 +17,9 @@ _DIGEST, _OWNER = "sweep.sha256", "sweep.unit"
 _ZEROS = b"0" * 64
 _MARK = _DIGEST.encode() + b"\x18\x40"
 """The metadata's key, then, in Thrift's compact protocol, a string (0x18) of 64 bytes (0x40)."""
+_OPENING = b'{\n "sha256": "'
+"""How a JSON file begins that carries its own checksum."""
+_CHANGED = "does not match its checksum"
 
 
 class BrokenSeal(ValueError):
@@ -37,9 +40,18 @@ def sealed(rows: pa.Table, owner: str) -> bytes:
         writer.write_table(rows)
         writer.add_key_value_metadata({_DIGEST: _ZEROS.decode(), _OWNER: owner})
     content = sink.getvalue().to_pybytes()
-    place = _place(content)
-    digest = hashlib.sha256(content).hexdigest().encode()
-    return b"".join((content[:place], digest, content[place + len(digest) :]))
+    return _stamped(content, _place(content))
+
+
+def sealed_json(fields: bytes) -> bytes:
+    """`fields`, the text of a JSON object, with the file's own checksum as the first of them."""
+    return _stamped(_OPENING + _ZEROS + b'",' + fields[1:], len(_OPENING))
+
+
+def check_json(content: bytes) -> None:
+    """Check what `sealed_json` wrote. Raises BrokenSeal."""
+    if not content.startswith(_OPENING) or not _intact(content, len(_OPENING)):
+        raise BrokenSeal(_CHANGED)
 
 
 def _floats(schema: pa.Schema) -> Iterator[str]:
@@ -57,12 +69,8 @@ def opened(content: bytes, owner: str, table: str) -> pq.ParquetFile:
         place = _place(content)
     except ValueError:
         raise BrokenSeal("is truncated, or no file that sweep wrote") from None
-    view, end = memoryview(content), place + len(_ZEROS)
-    digest = hashlib.sha256(view[:place])
-    digest.update(_ZEROS)
-    digest.update(view[end:])
-    if digest.hexdigest().encode() != content[place:end]:
-        raise BrokenSeal("does not match its checksum")
+    if not _intact(content, place):
+        raise BrokenSeal(_CHANGED)
     file = pq.ParquetFile(pa.BufferReader(content))
     found = (file.metadata.metadata or {}).get(_OWNER.encode(), b"").decode()
     if found != owner:
@@ -71,6 +79,20 @@ def opened(content: bytes, owner: str, table: str) -> pq.ParquetFile:
     if problem:
         raise BrokenSeal(problem)
     return file
+
+
+def _stamped(content: bytes, place: int) -> bytes:
+    """`content`, which has zeros at `place`, with its checksum in their stead."""
+    digest = hashlib.sha256(content).hexdigest().encode()
+    return b"".join((content[:place], digest, content[place + len(digest) :]))
+
+
+def _intact(content: bytes, place: int) -> bool:
+    view, end = memoryview(content), place + len(_ZEROS)
+    digest = hashlib.sha256(view[:place])
+    digest.update(_ZEROS)
+    digest.update(view[end:])
+    return digest.hexdigest().encode() == content[place:end]
 
 
 def _place(content: bytes) -> int:

@@ -18,6 +18,7 @@ from sweep.errors import WorkError
 from sweep.needs import MADE_FROM
 from sweep.plan import STAGES, Plan
 from sweep.provenance import code_commit
+from sweep.sealing import BrokenSeal
 from sweep.store import Store, Unit
 
 FOLDER = ".stages"
@@ -33,6 +34,10 @@ class Versions:
     """Version of this package, with the commit where it runs from a git checkout."""
     python: str
     packages: dict[str, str]
+
+
+UNKNOWN = Versions(code="unknown", python="unknown", packages={})
+"""What stands for the versions in a sidecar that had to be written anew."""
 
 
 @dataclass
@@ -109,7 +114,16 @@ def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], n
         batches.append(own)
     own.units = sorted({*own.units, *keys})
     sidecar = Stage(stage, settings(plan, stage), batches)
-    store.write_file(f"{FOLDER}/{stage}.json", _SIDECAR.dump_json(sidecar, indent=1))
+    store.write_json(f"{FOLDER}/{stage}.json", _SIDECAR.dump_json(sidecar, indent=1))
+
+
+def restore_sidecars(store: Store, plan: Plan) -> None:
+    """Write the sidecars anew that are gone or damaged; by what their units were made is not known any more."""
+    for stage in STAGES:
+        units = plan.units(stage)
+        stored = set(units) - set(store.missing(units))
+        if stored and not _batches(store, stage):
+            begin_stage(store, plan, stage, sorted(stored, key=lambda unit: unit.path), UNKNOWN)
 
 
 def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:
@@ -129,6 +143,8 @@ def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:
 
 
 def _difference(then: Versions, now: Versions) -> str:
+    if then == UNKNOWN:
+        return f"versions that {FOLDER} does not tell any more"
     changes = [
         f"{name} {version}" for name, version in then.packages.items() if now.packages.get(name) != version
     ]
@@ -145,12 +161,9 @@ def _batches(store: Store, stage: str) -> list[Batch]:
     if name not in store.files.names(FOLDER):
         return []
     try:
-        return _SIDECAR.validate_json(store.read_file(f"{FOLDER}/{name}")).made_by
-    except (
-        ValidationError,
-        WorkError,
-    ):  # damaged, or of another version of this package: then nothing is known
-        return []
+        return _SIDECAR.validate_json(store.read_json(f"{FOLDER}/{name}")).made_by
+    except (ValidationError, WorkError, BrokenSeal):
+        return []  # damaged, or of another version of this package: then nothing is known
 
 
 def _code() -> str:

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from sweep.errors import DamagedError, StoreError, WorkError
 from sweep.files import PATIENCE, Files
-from sweep.sealing import BrokenSeal, opened, sealed
+from sweep.sealing import BrokenSeal, check_json, opened, sealed, sealed_json
 
 PARKED = ".parked"
 """Folder, inside a table's, for units that the study no longer asks for; they return when it asks again."""
 DAMAGED = ".damaged"
-"""Folder, inside a table's, for files that were found to be other than what was written."""
+"""Folder, beside them, for files that were found to be other than what was written."""
 REPLACED = ".replaced"
 """Folder, inside a table's, for the last units that were computed anew on request."""
 _SUFFIX = ".parquet"
@@ -84,6 +84,13 @@ class Store:
         """
         return pa.concat_tables([self._read(unit, columns) for unit in units])
 
+    def others(self, table: str, units: Collection[Unit]) -> list[str]:
+        """Paths of a table's stored units that are none of `units`, the parked ones included."""
+        expected = {unit.path for unit in units}
+        folders = (table, f"{table}/{PARKED}")
+        found = (f"{folder}/{name}" for folder in folders for name in sorted(self._names(folder)))
+        return [path for path in found if path not in expected]
+
     def damage(self, unit: Unit) -> str | None:
         """What is wrong with a stored unit's file, or with the weights that a unit of `models` names; or None."""
         try:
@@ -99,16 +106,43 @@ class Store:
             return str(problem)
         return None
 
-    def set_aside(self, units: Iterable[Unit], folder: str) -> None:
-        """Move units' files into `folder` (DAMAGED or REPLACED) beside them, so that they count as missing."""
-        for unit in units:
+    def damage_at(self, path: str) -> str | None:
+        """What is wrong with one of the `others`, or with a file of `write_json`; None where it is fine, or gone."""
+        table, name = path.split("/")[0], path.split("/")[-1]
+        try:
+            if name.endswith(_SUFFIX):
+                opened(self.files.read(path), f"{table}/{name}", table)
+            else:
+                self.read_json(path)
+        except StoreError:
+            raise
+        except BrokenSeal as problem:
+            return str(problem)
+        except WorkError:  # a run that goes on meanwhile may move it
+            return None
+        return None
+
+    def set_aside(self, paths: Iterable[str], folder: str) -> None:
+        """Move files into `folder` (DAMAGED or REPLACED) beside them, so that they count as missing."""
+        for path in paths:
+            parent, _, name = path.rpartition("/")
             with suppress(FileNotFoundError):
-                self.files.move(unit.path, f"{unit.table}/{folder}/{unit.name}")
+                self.files.move(path, f"{parent}/{folder}/{name}".lstrip("/"))
 
     def write_file(self, path: str, content: bytes) -> str:
         """Store `content` at `path` (relative to the root), whole or not at all; returns its SHA-256."""
         self.files.write(path, content)
         return hashlib.sha256(content).hexdigest()
+
+    def write_json(self, path: str, fields: bytes) -> None:
+        """Store `fields`, the text of a JSON object, with a checksum among them."""
+        self.files.write(path, sealed_json(fields))
+
+    def read_json(self, path: str) -> bytes:
+        """What `write_json` stored. Raises WorkError where there is none, BrokenSeal where it is damaged."""
+        content = self.files.read(path)
+        check_json(content)
+        return content
 
     def read_file(self, path: str) -> bytes:
         """Content of the file at `path`, relative to the root. Raises WorkError where there is none."""
@@ -139,7 +173,7 @@ class Store:
                 return self._opened(unit).read(columns=list(columns) if columns else None)
             except BrokenSeal as problem:
                 if second_look:
-                    self.set_aside([unit], DAMAGED)
+                    self.set_aside([unit.path], DAMAGED)
                     remedy = "it was set aside, run again to make it anew"
                     raise DamagedError(f"{self.root}/{unit.path} {problem}; {remedy}") from None
         raise AssertionError("unreachable")

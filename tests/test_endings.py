@@ -59,7 +59,9 @@ def test_a_poisoned_model_is_tried_three_times_and_the_rest_goes_on(
     missing = {unit.path for unit in Store(str(root)).missing(everything(plan))}
     assert plan.model_units[POISONED].path in missing
     assert plan.relevance_units["second-identity-s1", 0].path not in missing
-    assert all(POISONED in path or "--second-" in path for path in missing)
+    assert all(POISONED in path for path in missing)
+    # Its neighbours' masks are there: test_damaged_... finds them equal to those of an undisturbed run.
+    assert sum(path.startswith("masked/") for path in missing) == len(plan.models) + len(plan.sources) - 1
     assert sorted(path.name for path in (root / "failures").iterdir()) == [
         f"models.{plan.model_units[POISONED].name.removesuffix('.parquet')}.json"
     ]
@@ -112,6 +114,9 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
     assert_whole(plan, root)
     assert not list((root / "failures").iterdir())
     whole = contents(root)
+    fresh = write_small_study(study.path.parent / "fresh").changed(factors={"task": ["identity"]})
+    run(fresh)
+    assert contents(fresh.path.parent / "results" / "small") == whole
 
     relevance = plan.relevance_units["first-identity-s1", 0]
     flip(root / relevance.path)
@@ -120,6 +125,22 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
     assert f"{relevance.path} does not match its checksum" in checked.stderr
     assert f"Set aside; made anew by: sweep run {study.path}" in checked.stderr
     assert (root / "relevance" / DAMAGED / relevance.name).exists()
+
+    # Files that no table holds, and the checksums of those.
+    others = [
+        root / "study.yaml", root / "report" / "index.html", next(root.glob("figures/*.svg")),
+        root / ".stages" / "masking.json", root / ".checksums.json",
+    ]  # fmt: skip
+    for path in others[:-1]:
+        flip(path)
+    checked = sweep("status", study.path, "--check", cwd=study.path.parent)
+    flip(others[-1])
+    last = sweep("status", study.path, "--check", cwd=study.path.parent)
+    assert (checked.returncode, last.returncode) == (1, 1)
+    for path in others:
+        assert f"{path} does not match its checksum" in checked.stderr + last.stderr
+        assert not path.exists()
+        assert (path.parent / DAMAGED / path.name).exists()
 
     features = plan.feature_units["second", 0]
     flip(root / features.path)
@@ -131,6 +152,7 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
         path.unlink()
     assert "What was damaged is made anew." in run(study, "--refresh", "similarity")
     assert contents(root) == whole
+    assert all(path.exists() for path in others)
     replaced = sorted(path.name for path in (root / "similarity" / REPLACED).iterdir())
     assert replaced == sorted(unit.name for unit in plan.units("similarity"))
     assert not (root / "relevance" / REPLACED).exists()

@@ -235,7 +235,7 @@ def test_units_set_aside_on_request_are_kept_once(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     for _ in range(2):
         store.write(unit("a"), rows(1, 2), SCHEMA)
-        store.set_aside([unit("a"), unit("never stored")], REPLACED)
+        store.set_aside([unit("a").path, unit("never stored").path], REPLACED)
     assert files(tmp_path) == [f"similarity/{REPLACED}/{unit('a').name}"]
 
 

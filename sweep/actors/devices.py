@@ -8,6 +8,7 @@ else in the package looks at the kind of device.
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,8 +60,14 @@ def configure_tensorflow(threads: int) -> None:
     """Set the process up; must run before TensorFlow computes anything."""
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow imports Keras at its own start if it can, which takes as long again, and no worker uses it.
+    without_keras = "keras" not in sys.modules
+    if without_keras:
+        sys.modules["keras"] = None  # type: ignore[assignment]
     import tensorflow as tf
 
+    if without_keras:
+        del sys.modules["keras"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -3,6 +3,7 @@
 Every living node holds as many workers as its resources allow, pinned to it; the pool looks again every few seconds,
 so it grows and shrinks with the cluster. A worker that dies is replaced, the piece it was at counts a failure, and
 what waited behind that piece goes to another worker without one. A piece that has failed three times is given up.
+Where it is the store that refuses, no piece is to blame and nothing else could be stored: the pool hands out no more.
 """
 
 import threading
@@ -20,7 +21,7 @@ from sweep.actors.devices import Share, alive_nodes, shares_of
 from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Work, units_of
 from sweep.actors.worker import Worker
-from sweep.errors import WorkError
+from sweep.errors import StoreError, WorkError
 
 IN_FLIGHT = 2
 """Calls per worker: one that runs and one that waits, so a worker never idles between pieces of work."""
@@ -41,6 +42,8 @@ class Failure:
     work: Work
     reason: str
     attempts: int
+    refused: bool = False
+    """Whether it was the store that refused, for longer than it is waited for."""
 
 
 @dataclass(eq=False)
@@ -158,7 +161,11 @@ class WorkerPool:
         except RayTaskError as error:
             if not seat.ready:
                 return self._lost(seat, error, queue)
-            return self._failed(self._landed(seat, call), last_line(error), queue)
+            task = self._landed(seat, call)
+            if isinstance(error.cause, StoreError):
+                self.drain()
+                return (Failure(task.work, str(error.cause), task.failures + 1, refused=True),)
+            return self._failed(task, last_line(error), queue)
         except RayError as error:
             return self._lost(seat, error, queue)
         if seat.ready:

@@ -1,29 +1,50 @@
-"""The order in which a source's pixels are removed, ranked once and put into the object store for all workers."""
+"""The order in which a source's pixels are removed, ranked once and put into the object store for all workers.
+
+Actors of their own rank, one per node, beside the workers and without a CPU of their own: ranking is a hundredth of
+the workers' work. Tasks would do as well but for this: Ray ends processes that idle while the workers hold all CPUs,
+so every source would wait for a process to start.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import ray
 
+from sweep.actors.devices import alive_nodes
 from sweep.arrays import matrix
 from sweep.masking import Order, random_ranks, removal_ranks
 from sweep.store import Store, Unit
 
 
-def share_map_ranks(store: Store, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
-    """Ranks int32 (image, pixel) of the stored maps of one source, computed by whichever node has time."""
-    return _beside_the_workers(_map_ranks).remote(store, list(maps), order)
+class Rankers:
+    """Ranks for one stage; the actors end once this is gone and what was asked of them is done."""
+
+    def __init__(self) -> None:
+        self._actors: list[Any] = []
+        self._asked = 0
+
+    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
+        """Ranks int32 (image, pixel) of the stored maps of one source."""
+        return self._next().of_maps.remote(store, list(maps), order)
+
+    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> "ray.ObjectRef[Any]":
+        """Ranks of the control `mask` ('random-k')."""
+        return self._next().of_random.remote(mask, tuple(image_keys), pixels)
+
+    def _next(self) -> Any:
+        if len(self._actors) < len(alive_nodes()):
+            # One that is lost starts again elsewhere and ranks again what was lost with it.
+            options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+            self._actors.append(ray.remote(**options, scheduling_strategy="SPREAD")(_Ranker).remote())
+        self._asked += 1
+        return self._actors[self._asked % len(self._actors)]
 
 
-def share_random_ranks(mask: str, image_keys: Sequence[str], pixels: int) -> "ray.ObjectRef[Any]":
-    """Ranks of the control `mask` ('random-k')."""
-    return _beside_the_workers(random_ranks).remote(mask, tuple(image_keys), pixels)
+class _Ranker:
+    """The actor itself."""
 
+    def of_maps(self, store: Store, maps: list[Unit], order: Order) -> Any:
+        return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)
 
-def _beside_the_workers(function: Any) -> Any:
-    """A Ray task that asks for no CPU: the workers hold them all, and ranking is a hundredth of their work."""
-    return ray.remote(num_cpus=0)(function)
-
-
-def _map_ranks(store: Store, maps: list[Unit], order: Order) -> Any:
-    return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)
+    def of_random(self, mask: str, image_keys: tuple[str, ...], pixels: int) -> Any:
+        return random_ranks(mask, image_keys, pixels)

@@ -40,6 +40,8 @@ class ModelRef:
     task: str
     unit: Unit
     """The model's row in the table `models`, which names the weights."""
+    stored: bool = True
+    """Whether there is such a row; a model that could not be finetuned only holds its place among others."""
 
 
 @dataclass(frozen=True)

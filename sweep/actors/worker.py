@@ -291,9 +291,18 @@ class Bench:
         return Evaluator(self._network(backbone))
 
     def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
+        """The readouts of `models`; zeros hold the place of those that are not stored."""
         from sweep.evaluation import Readouts
+        from sweep.readout import Readout
 
-        return Readouts([self._readout(model) for model in models])
+        stored = {model: self._readout(model) for model in models if model.stored}
+        features = len(next(iter(stored.values())).kernel)
+        return Readouts(
+            [
+                stored[model] if model.stored else Readout.zeros(features, len(self._classes(model)))
+                for model in models
+            ]
+        )
 
     def _load_readout(self, model: ModelRef) -> Any:
         from sweep.stored import load_readout

@@ -66,7 +66,8 @@ def status(study: Path, results: str, watching: bool, check: bool) -> None:
     With --watch, from any terminal that reaches the results: bars, rates and the time left, as units are stored.
 
     With --check, files that are damaged are named and set aside, so that the next run makes them anew; exit code 1
-    says that there were some.
+    says that there were some. It reads tables, weights, figures, report and records; what `sweep verify` stored is
+    made anew by `sweep verify`.
 
     \b
     sweep status studies/umist.yaml

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep import __version__
+from sweep.manifest import write_files
 from sweep.plan import Plan
 from sweep.provenance import code_commit, environment, study_sha256
 from sweep.report.answers import LOG, Answers
@@ -45,8 +46,7 @@ def write_report(answers: Answers) -> dict[str, bytes]:
     drawn = exhibits(answers)
     files = {path: content for exhibit in drawn.values() for path, content in exhibit.files.items()}
     files[PAGE] = page(answers, drawn).encode()
-    for path, content in files.items():
-        answers.store.write_file(path, content)
+    write_files(answers.store, files)
     return files
 
 

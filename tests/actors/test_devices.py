@@ -1,4 +1,7 @@
-"""Which workers a node holds."""
+"""Which workers a node holds, and how a worker's process is set up."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -31,3 +34,20 @@ def test_trials_go_to_gpus_where_there_are_any() -> None:
     assert trial_share(nodes) == Share(1, 0.5)
     assert trial_share(nodes[:1]) == Share(1, 0)
     assert trial_share([]) == Share(1, 0)
+
+
+def test_tensorflow_starts_without_keras_and_keras_can_come_later() -> None:
+    script = """
+import sys
+from sweep.actors.devices import configure_tensorflow
+configure_tensorflow(3)
+assert not [name for name in sys.modules if name.split(".")[0] == "keras"]
+import tensorflow as tf
+assert tf.config.threading.get_intra_op_parallelism_threads() == 3
+import keras
+assert keras.ops.convert_to_numpy(keras.layers.Dense(2)(tf.ones((1, 3)))).shape == (1, 2)
+configure_tensorflow(3)
+assert sys.modules["keras"] is keras
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

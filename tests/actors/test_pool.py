@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import ray
 
+from sweep.actors import worker
 from sweep.actors.pool import IN_FLIGHT, WorkerPool
 from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
@@ -26,6 +27,18 @@ def _cluster() -> Iterator[None]:
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
+
+
+class Worker(worker.Worker):
+    """The worker but for TensorFlow, which takes seconds to start and which similarities do not need."""
+
+    def __init__(self, threads: int) -> None:
+        self._bench = None
+
+
+@pytest.fixture(autouse=True)
+def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweep.actors.pool.Worker", Worker)
 
 
 @pytest.fixture
@@ -133,6 +146,19 @@ def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp
     assert "worker died" in failure.reason
     assert (tmp_path / "deaths").read_text() == "xxx"
     assert store.missing(units(pieces)) == units([pieces[1]])
+
+
+def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces: list[Any] = [piece(store, index, maps) for index in range(40)]
+    Path(store.root, "similarity").write_text("not a folder")
+    with WorkerPool(context(store)) as pool:
+        failures = pool.run(pieces, lambda _: None)
+    assert 1 <= len(failures) <= 2 * IN_FLIGHT
+    for failure in failures:
+        assert failure.refused
+        assert failure.attempts == 1
+        assert failure.reason.startswith(f"{store.root}: ")
 
 
 def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store) -> None:

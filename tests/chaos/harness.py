@@ -153,8 +153,8 @@ def assert_whole(plan: Plan, root: Path) -> None:
         str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
     )
     assert [problem for problem in map(store.damage, units) if problem] == []
-    allowed = {*TABLES, "weights", "figures", "report", "failures", ".stages", "study.yaml"}
-    assert {path.name for path in root.iterdir()} <= allowed
+    others = {"weights", "figures", "report", "failures", ".stages", "study.yaml", ".checksums.json"}
+    assert {path.name for path in root.iterdir()} <= {*TABLES, *others}
     for folder, suffix in (
         *((table, ".parquet") for table in TABLES),
         ("weights", ".npz"),

@@ -32,7 +32,7 @@ def test_a_study_on_an_object_store(bucket: str, tmp_path: Path) -> None:
         kill(process.pid)
         assert process.wait() == -9
     run(study, *results)
-    assert set(Files(store.root).names("")) == {"study.yaml"}
+    assert set(Files(store.root).names("")) == {"study.yaml", ".checksums.json"}
     assert store.files.names(".tmp") == []
     assert [unit for stage in STAGES for unit in store.missing(plan.units(stage))] == []
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from sweep.arrays import matrix
@@ -29,6 +30,7 @@ def descendants(process: int) -> list[int]:
     return found[1:]
 
 
+@pytest.mark.chaos
 def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallStudy) -> None:
     folder = small_study.path.parent
     with (folder / "log").open("wb") as log:

@@ -1,0 +1,115 @@
+"""The benchmarks at a tiny size: that both sides of each ratio are real, and that the page shows what was measured."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import common, finetuning, masking, study
+from benchmarks.pages import AIMS, page
+from benchmarks.run import PARTS, RESULTS, headline
+from sweep.actors.work import units_of
+from sweep.pieces import PIECES
+from sweep.plan import make_plan
+from sweep.store import Store
+
+# Of VGG-16's five blocks all, so that every shape is right, at its smallest size.
+SIZE = 32
+
+
+def test_masking_counts_its_passes_and_both_ways_give_the_same_classes() -> None:
+    found = masking.measure(SIZE, n_images=2, n_sources=1, rounds=1, classes=(5, 2))
+    assert found["backbone_passes"] == 2 * 6 * 2
+    assert found["destinations"] == 4
+    assert found["predictions_that_agree"] == 1.0
+    assert found["speedup"] == pytest.approx(found["obvious_seconds"] / found["ours_seconds"])
+    assert found["ours_seconds"] > 0
+
+
+def test_finetuning_multiplies_an_epoch_of_keras_by_their_number() -> None:
+    found = finetuning.measure(SIZE, n_images=16, n_models=2, rounds=1)
+    assert found["keras_seconds"] == pytest.approx(found["keras_seconds_per_epoch"] * 25 * 2)
+    assert found["speedup"] == pytest.approx(found["keras_seconds"] / found["ours_seconds"])
+
+
+def test_work_seconds_leave_out_what_workers_take_to_start() -> None:
+    clock = study.Clock()
+    # Two workers that start for 10 s and then need 2 s for each of six pieces; half a second of writing at the end.
+    clock.stages["features"] = study.Stage(
+        100.0, 116.5, [(112.0, 1), (112.0, 1), (114.0, 1), (114.0, 1), (116.0, 1), (116.0, 1)]
+    )
+    assert clock.work_seconds("features", workers=2) == pytest.approx(4 * 6 / 4 + 0.5)
+    clock.stages["masking"] = study.Stage(200.0, 230.0, [(205.0, 1)])
+    assert clock.work_seconds("masking", workers=2) == 30.0
+
+
+def test_the_vgg_study_is_the_papers_design(tmp_path: Path) -> None:
+    plan = make_plan(study.vgg_study(tmp_path))
+    assert len(plan.models) == 20
+    assert len(plan.selected) == 12
+    assert plan.study.dataset.input_size == 112
+    assert len(plan.units("masking")) == 21 * 20
+
+
+def test_the_driver_hands_out_every_unit_of_a_plan(tmp_path: Path) -> None:
+    """What its memory is measured at: all pieces of a real plan."""
+    plan = make_plan(study.write_study(tmp_path, "driver", factors={"seed": [0, 1]}))
+    units = plan.units("masking")
+    shared: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+
+        def rank(*_: Any) -> str:
+            shared.append(1)
+            return "ranks"
+
+        for ranking in ("of_maps", "of_random"):
+            patch.setattr(f"sweep.actors.ranks.Rankers.{ranking}", rank)
+        pieces = list(PIECES["masking"](plan, Store(str(tmp_path / "none")), set(units)))
+    assert sorted(unit.path for piece in pieces for unit in units_of(piece)) == sorted(u.path for u in units)
+    assert len(shared) == len(plan.sources)
+
+
+def test_every_ratio_has_both_of_its_sides_and_the_page_every_figure() -> None:
+    found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    figures = headline(found["parts"])
+    sides = figures.pop("sides")
+    assert {name: found[name] for name in figures} == figures
+    assert set(figures) == set(AIMS) & set(figures) == set(sides)
+    for name, value in figures.items():
+        if name != "sql_100m_seconds":
+            above, below = sides[name].values()
+            assert value == pytest.approx(above / below)
+    text = page(found)
+    assert text == (common.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert rows == [name for name in AIMS if name in figures]
+
+
+def test_the_parts_are_scripts_that_exist() -> None:
+    for script, *_ in PARTS.values():
+        assert (common.ROOT / "benchmarks" / script).is_file()
+
+
+def test_figures_are_written_with_where_they_were_measured(tmp_path: Path) -> None:
+    options = common.command_line("title", size=112).parse_args(
+        ["--size", "64", "--json", str(tmp_path / "o")]
+    )
+    common.tell({"seconds": 1.5}, options.json)
+    written = json.loads((tmp_path / "o").read_text())
+    assert options.size == 64
+    assert written["seconds"] == 1.5
+    assert {"machine", "load", "date", "commit", "weights"} <= set(written)
+
+
+def test_rounds_take_turns_and_the_first_does_not_count() -> None:
+    order: list[str] = []
+    times = common.interleaved({name: lambda name=name: order.append(name) for name in "ab"}, rounds=2)  # type: ignore[misc]
+    assert order == ["a", "b"] * 3
+    assert set(times) == {"a", "b"}
+
+
+def test_the_peak_of_memory_is_that_of_the_call() -> None:
+    assert common.peak_bytes(lambda: np.ones(300_000_000, np.uint8).sum()) > 300e6
