@@ -28,7 +28,7 @@ demo: setup ## Run the bundled study and print its result
 
 test: setup ## Run the tests
 	@echo "==> running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-cluster: setup ## Run a study on Ray clusters of several nodes
 	@echo "==> running the cluster tests"

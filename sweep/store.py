@@ -25,6 +25,7 @@ DAMAGED = ".damaged"
 REPLACED = ".replaced"
 """Folder, inside a table's, for the last units that were computed anew on request."""
 _SUFFIX = ".parquet"
+_WEIGHTS = ["weights_uri", "weights_sha256"]
 _UNIT = re.compile(r"^(?P<label>.+)\.(?P<key>[0-9a-f]{20})\.parquet$")
 
 
@@ -84,6 +85,17 @@ class Store:
         """
         return pa.concat_tables([self._read(unit, columns) for unit in units])
 
+    def read_weights(self, unit: Unit) -> bytes:
+        """The weights that a unit of `models` names.
+
+        Raises WorkError where they are missing, DamagedError where they are not what was stored; the unit is set
+        aside then, as `read` does it.
+        """
+        try:
+            return self._weights(self._read(unit, _WEIGHTS))
+        except BrokenSeal as problem:
+            raise self._damaged(unit, problem) from None
+
     def others(self, table: str, units: Collection[Unit]) -> list[str]:
         """Paths of a table's stored units that are none of `units`, the parked ones included."""
         expected = {unit.path for unit in units}
@@ -95,11 +107,8 @@ class Store:
         """What is wrong with a stored unit's file, or with the weights that a unit of `models` names; or None."""
         try:
             rows = self._opened(unit)
-            if unit.table != "models":
-                return None
-            (model,) = rows.read(["weights_uri", "weights_sha256"]).to_pylist()
-            if hashlib.sha256(self.files.read(model["weights_uri"])).hexdigest() != model["weights_sha256"]:
-                return f"names {model['weights_uri']}, which does not match its checksum"
+            if unit.table == "models":
+                self._weights(rows.read(_WEIGHTS))
         except StoreError:
             raise
         except (BrokenSeal, WorkError) as problem:
@@ -173,10 +182,19 @@ class Store:
                 return self._opened(unit).read(columns=list(columns) if columns else None)
             except BrokenSeal as problem:
                 if second_look:
-                    self.set_aside([unit.path], DAMAGED)
-                    remedy = "it was set aside, run again to make it anew"
-                    raise DamagedError(f"{self.root}/{unit.path} {problem}; {remedy}") from None
+                    raise self._damaged(unit, problem) from None
         raise AssertionError("unreachable")
+
+    def _damaged(self, unit: Unit, problem: BrokenSeal) -> DamagedError:
+        self.set_aside([unit.path], DAMAGED)
+        return DamagedError(f"{self.root}/{unit.path} {problem}; it was set aside, run again to make it anew")
+
+    def _weights(self, rows: pa.Table) -> bytes:
+        (model,) = rows.to_pylist()
+        content = self.files.read(model["weights_uri"])
+        if hashlib.sha256(content).hexdigest() != model["weights_sha256"]:
+            raise BrokenSeal(f"names {model['weights_uri']}, which does not match its checksum")
+        return content
 
     def _opened(self, unit: Unit) -> pq.ParquetFile:
         file = opened(self.files.read(unit.path), unit.path, unit.table)

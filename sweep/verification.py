@@ -17,10 +17,10 @@ from sweep.lrp import Dense, Network
 from sweep.lrp.reference import Innvestigate, check_reference
 from sweep.models.network import backbone_network
 from sweep.plan import Model, Plan
+from sweep.readout import Readout
 from sweep.schemas import SCHEMAS
 from sweep.similarity import pearson, standardized
 from sweep.store import Store, Unit
-from sweep.stored import load_readout
 
 Array = np.ndarray[Any, Any]
 
@@ -91,7 +91,7 @@ def verify(
     for model_id, positions in chosen.items():
         model = plan.model[model_id]
         backbone = backbone_network(layers[model.cell.pretraining], plan.study.dataset.input_size)
-        readout = load_readout(store, plan.model_units[model_id])
+        readout = Readout.from_bytes(store.read_weights(plan.model_units[model_id]))
         network = Network((*backbone.layers, Dense(readout.kernel, readout.bias)), backbone.input_shape)
         rows += _compare(plan, store, model, positions, network)
         on_done(len(positions))

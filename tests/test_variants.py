@@ -11,8 +11,8 @@ from sweep.errors import InputError
 from sweep.masking import masked, random_ranks, removal_ranks, removed_count, replacements
 from sweep.models.network import keras_model
 from sweep.plan import Plan, make_plan
+from sweep.readout import Readout
 from sweep.store import Store
-from sweep.stored import load_readout
 from sweep.verification import sample_maps, verify
 from tests.studies import SmallStudy, sweep, write_small_study
 
@@ -41,7 +41,7 @@ def test_the_engine_agrees_with_the_maps_that_innvestigate_made(finished: tuple[
     images = list(plan.selected)
     for model in plan.models:
         level = plan.backbones[model.cell.pretraining]
-        readout = load_readout(store, plan.model_units[model.id])
+        readout = Readout.from_bytes(store.read_weights(plan.model_units[model.id]))
         rows = store.read([plan.relevance_units[model.id, 0]])
         (maps,) = shared_relevance(
             backbone_network(level.weights.load(), 32),
@@ -66,7 +66,7 @@ def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[
     expected: Counter[tuple[str, str, float]] = Counter()
     for destination in plan.models:
         level = plan.backbones[destination.cell.pretraining]
-        readout = load_readout(store, plan.model_units[destination.id])
+        readout = Readout.from_bytes(store.read_weights(plan.model_units[destination.id]))
         model = keras_model(level.weights.load(), 32, readout.kernel, readout.bias)
         inputs = level.weights.preprocessing(pixels)
         instead = replacements("blur", pixels, keys, level.weights.preprocessing)

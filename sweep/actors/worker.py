@@ -305,9 +305,9 @@ class Bench:
         )
 
     def _load_readout(self, model: ModelRef) -> Any:
-        from sweep.stored import load_readout
+        from sweep.readout import Readout
 
-        return load_readout(self._store, model.unit)
+        return Readout.from_bytes(self._store.read_weights(model.unit))
 
 
 class _Reference:

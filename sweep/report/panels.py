@@ -19,8 +19,8 @@ SIDE = 160
 
 def model_files(plan: Plan, store: Store, model: Model) -> Mapping[str, bytes]:
     """A finished model's files by path: `readout.npz` and `maps.png`."""
-    weights = store.read([plan.model_units[model.id]], columns=["weights_uri"])["weights_uri"][0].as_py()
-    return {"readout.npz": store.read_file(weights), "maps.png": map_panel(plan, store, model)}
+    weights = store.read_weights(plan.model_units[model.id])
+    return {"readout.npz": weights, "maps.png": map_panel(plan, store, model)}
 
 
 def map_panel(plan: Plan, store: Store, model: Model) -> bytes:

@@ -1,6 +1,5 @@
 """The worker pool on a real local Ray: work is done, failures are told apart, lost workers come back."""
 
-import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from sweep.arrays import lists
 from sweep.keys import key_of
 from sweep.schemas import SCHEMAS
 from sweep.store import Store, Unit
+from tests.chaos.harness import named
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,12 +68,7 @@ def context(store: Store) -> Context:
 
 def worker_processes() -> list[int]:
     """Process ids of the pool's workers; Ray names a process after the actor it runs."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # a process may end while we look
-            if path.read_bytes().startswith(b"ray::Worker"):
-                found.append(int(path.parent.name))
-    return found
+    return named(os.getpid(), "ray::Worker")
 
 
 def units(pieces: list[Similarity]) -> list[Unit]:

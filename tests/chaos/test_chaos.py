@@ -32,9 +32,15 @@ from tests.studies import SmallStudy, write_small_study
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-KINDS = ("rename", "trial", "worker", "driver", "node")
-TITLES = {"trial": r"ray::(\w*Trainable|ReadoutTrial|_Inner)\b", "worker": r"ray::Worker\b"}
+KINDS = ("rename", "trial", "worker", "ranker", "driver", "node")
+TITLES = {
+    "trial": r"ray::(\w*Trainable|ReadoutTrial|_Inner)\b",
+    "worker": r"ray::Worker\b",
+    "ranker": r"ray::_Ranker\b",
+}
 """Titles of the processes that compute; Tune wraps the trainable in classes of its own."""
+DELAYS = {"trial": 3.0, "worker": 3.0, "ranker": 0.5}
+"""For at most how many seconds such a process may live, of those that it lives in so small a study."""
 
 
 def chaos_study(folder: Path) -> SmallStudy:
@@ -106,7 +112,7 @@ class Havoc:
         with running(self.study, *arguments, faults=faults) as process:
             self.say(f"run begins at {stored(self.root)}/{self.total} units; to come: {', '.join(strikes)}")
             threshold = self.draws.randint(min(stored(self.root) + 1, self.total), self.total)
-            delay = {kind: self.draws.uniform(0, 3) for kind in TITLES}
+            delay = {kind: self.draws.uniform(0, longest) for kind, longest in DELAYS.items()}
             seen: dict[str, float] = {}
             deadline = time.monotonic() + RUN_SECONDS
             while process.poll() is None:

@@ -1,10 +1,7 @@
 """A real study whose driver is killed in the middle of its finetunes and run again."""
 
-import os
-import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -13,21 +10,8 @@ from sweep.arrays import matrix
 from sweep.plan import make_plan
 from sweep.store import Store
 from sweep.tracking import FINISHED, load_readout
+from tests.chaos.harness import descendants, kill
 from tests.studies import SWEEP, SmallStudy, sweep
-
-
-def descendants(process: int) -> list[int]:
-    """Every process that `process` started, and those that they started."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it ended while we looked
-    found = [process]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found[1:]
 
 
 @pytest.mark.chaos
@@ -40,7 +24,7 @@ def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallS
         assert driver.poll() is None, (folder / "log").read_text()
         time.sleep(0.05)
     for process in [driver.pid, *descendants(driver.pid)]:
-        os.kill(process, signal.SIGKILL)
+        kill(process)
     driver.wait()
     uri = f"sqlite:///{folder}/results/mlflow.db"
     client = MlflowClient(uri)
