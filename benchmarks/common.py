@@ -80,17 +80,14 @@ def machine() -> dict[str, Any]:
         ),
         "",
     )
-    described = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    commit = _git("describe", "--always", "--exclude", "*")
+    # The figures themselves are written while the parts run.
+    changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results.json", ":!docs/benchmarks.md")
     return {
         "machine": f"{os.cpu_count()} cores, {model or platform.machine()}, {_memory_gib():.0f} GiB",
         "load": round(os.getloadavg()[0], 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": described.stdout.strip() or "unknown",
+        "commit": f"{commit}-dirty" if commit and changed else commit or "unknown",
         "weights": weights_name(),
     }
 
@@ -111,6 +108,11 @@ def tell(found: Mapping[str, Any], target: Path | None) -> None:
     print(json.dumps(found, indent=1))
     if target:
         target.write_text(json.dumps(machine() | dict(found), indent=1) + "\n", encoding="utf-8")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def _memory_gib() -> float:

@@ -15,6 +15,9 @@ from sweep.arrays import matrix
 from sweep.masking import Order, random_ranks, removal_ranks
 from sweep.store import Store, Unit
 
+RETRIES = 2
+"""How often ranking is tried again that ended with its process."""
+
 
 class Rankers:
     """Ranks for one stage; the actors end once this is gone and what was asked of them is done."""
@@ -33,8 +36,9 @@ class Rankers:
 
     def _next(self) -> Any:
         if len(self._actors) < len(alive_nodes()):
-            # One that is lost starts again elsewhere and ranks again what was lost with it.
-            options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+            # One that is lost starts again elsewhere and ranks again what was lost with it; maps that kill it are given
+            # up, and with them the pieces of work that wait for their ranks.
+            options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": RETRIES}
             self._actors.append(ray.remote(**options, scheduling_strategy="SPREAD")(_Ranker).remote())
         self._asked += 1
         return self._actors[self._asked % len(self._actors)]

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sweep.keys import key_of
 from sweep.schemas import SCHEMAS
 from sweep.store import Store, Unit
 from tests.chaos.harness import named
+from tests.chaos.lethal import LethalStore
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,18 +114,6 @@ def test_workers_that_are_killed_are_replaced_and_their_work_is_repeated(store: 
     assert failures == []
     assert len(killed) >= 2
     assert store.missing(units(pieces)) == []
-
-
-class LethalStore(Store):
-    """Kills the process that reads the unit 'poisoned', as an image that crashes a decoder would."""
-
-    def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
-        wanted = list(units)
-        if any(unit.label == "poisoned" for unit in wanted):
-            with (Path(self.root) / "deaths").open("a") as file:
-                file.write("x")
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(wanted, columns)
 
 
 def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp_path: Path) -> None:

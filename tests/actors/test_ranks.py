@@ -1,0 +1,79 @@
+"""The actors that rank pixels: the same ranks as by hand, after the loss of one, and beside maps that kill one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+
+from sweep.actors.ranks import RETRIES, Rankers
+from sweep.arrays import lists
+from sweep.keys import key_of
+from sweep.masking import random_ranks, removal_ranks
+from sweep.schemas import SCHEMAS
+from sweep.store import Store, Unit
+from tests.chaos.harness import kill, named, wait_until
+from tests.chaos.lethal import LethalStore
+
+MAPS = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def stored(store: Store, name: str) -> Unit:
+    unit = Unit("relevance", name, key_of(name), len(MAPS))
+    ids = ["a", "b", "c"]
+    fixed = {"model_id": [name] * 3, "image_id": ids, "target_class": ["c"] * 3, "logit": [1.0] * 3}
+    rows = fixed | {"max_abs": [1.0] * 3, "height": [4] * 3, "width": [4] * 3, "map": lists(MAPS)}
+    store.write(unit, pa.table(rows), SCHEMAS["relevance"])
+    return unit
+
+
+def processes() -> list[int]:
+    return named(os.getpid(), "ray::_Ranker")
+
+
+def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: Path) -> None:
+    store, rankers = Store(str(tmp_path)), Rankers()
+    unit, twice = stored(store, "first"), np.concatenate([MAPS, MAPS])
+    for _ in range(2):
+        refs: list[Any] = [
+            rankers.of_maps(store, [unit, unit], "least"),
+            rankers.of_random("random-2", ["x", "y"], 16),
+        ]
+        of_maps, of_random = ray.get(refs)
+        np.testing.assert_array_equal(of_maps, removal_ranks(twice, "least"))
+        np.testing.assert_array_equal(of_random, random_ranks("random-2", ("x", "y"), 16))
+        (process,) = processes()
+        kill(process)
+        assert wait_until(lambda gone=process: gone not in processes(), 20)
+
+
+def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path: Path) -> None:
+    store, rankers = LethalStore(str(tmp_path)), Rankers()
+    good, poisoned = stored(store, "good"), stored(store, "poisoned")
+    bad = rankers.of_maps(store, [poisoned], "absolute")
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(bad)
+    assert (tmp_path / "deaths").read_text() == "x" * (1 + RETRIES)
+    after: Any = rankers.of_maps(store, [good], "absolute")
+    np.testing.assert_array_equal(ray.get(after), removal_ranks(MAPS, "absolute"))
+
+
+def test_rankers_end_with_the_stage(tmp_path: Path) -> None:
+    # What was killed above may have started again just before it was let go.
+    before, rankers = set(processes()), Rankers()
+    last: Any = rankers.of_random("random-1", ["x"], 16)
+    del rankers
+    assert ray.get(last).shape == (1, 16)
+    del last  # as long as it could get lost, Ray keeps what could make it anew
+    assert wait_until(lambda: set(processes()) <= before, 20)
