@@ -80,14 +80,14 @@ def machine() -> dict[str, Any]:
         ),
         "",
     )
-    commit = _git("describe", "--always", "--exclude", "*")
+    commit = _git("describe", "--always", "--exclude", "*") or "unknown"
     # The figures themselves are written while the parts run.
     changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results.json", ":!docs/benchmarks.md")
     return {
         "machine": f"{os.cpu_count()} cores, {model or platform.machine()}, {_memory_gib():.0f} GiB",
         "load": round(os.getloadavg()[0], 1),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": f"{commit}-dirty" if commit and changed else commit or "unknown",
+        "commit": f"{commit}-dirty" if changed else commit,
         "weights": weights_name(),
     }
 

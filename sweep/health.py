@@ -7,7 +7,7 @@ from functools import partial
 from sweep import failures, sidecars
 from sweep.lease import is_alive, read_holder
 from sweep.manifest import damaged_files
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
 from sweep.schemas import SCHEMAS
 from sweep.store import DAMAGED, Store
 
@@ -21,7 +21,7 @@ def notes(plan: Plan, store: Store) -> Iterator[str]:
     if holder is not None and is_alive(store.files, holder):
         doing = f": {holder.stage} {holder.done:,}/{holder.total:,}" if holder.stage else ""
         yield f"running: {holder}{doing}"
-    missing = [unit for stage in STAGES for unit in store.missing(plan.units(stage))]
+    missing = store.missing(plan.all_units())
     for failure in failures.recorded(store, missing):
         yield f"failed: {failure} ({failure.when})"
     yield from sidecars.drift(store, plan, missing)
@@ -40,7 +40,7 @@ def set_damaged_aside(plan: Plan, store: Store) -> list[str]:
 
 def _checks(plan: Plan, store: Store) -> Iterator[tuple[str, Callable[[], str | None]]]:
     """Every file that carries its own checksum, and what verifies it."""
-    units = [unit for stage in STAGES for unit in plan.units(stage)]
+    units = plan.all_units()
     absent = set(store.missing(units))
     for unit in units:
         if unit not in absent:

@@ -9,6 +9,8 @@ from sweep.sealing import BrokenSeal
 from sweep.store import Store
 
 MANIFEST = ".checksums.json"
+STUDY = "study.yaml"
+"""The study file, among its results."""
 
 
 def write_files(store: Store, files: Mapping[str, bytes]) -> None:
@@ -16,7 +18,10 @@ def write_files(store: Store, files: Mapping[str, bytes]) -> None:
 
     While they are being written none is noted, so whatever dies meanwhile leaves no wrong one.
     """
-    noted = _noted(store)
+    try:
+        noted = _noted(store)
+    except BrokenSeal:
+        noted = {}
     others = {path: digest for path, digest in noted.items() if path not in files}
     if others != noted:
         _note(store, others)
@@ -25,13 +30,12 @@ def write_files(store: Store, files: Mapping[str, bytes]) -> None:
 
 def damaged_files(store: Store) -> Iterator[tuple[str, str]]:
     """Paths of noted files that are damaged or gone, each with what is wrong; the notes themselves are among them."""
-    if MANIFEST not in store.files.names(""):
-        return
     try:
-        store.read_json(MANIFEST)
+        noted = _noted(store)
     except BrokenSeal as problem:
         yield MANIFEST, str(problem)
-    for path, digest in _noted(store).items():
+        return
+    for path, digest in noted.items():
         try:
             if hashlib.sha256(store.read_file(path)).hexdigest() != digest:
                 yield path, "does not match its checksum"
@@ -42,13 +46,10 @@ def damaged_files(store: Store) -> Iterator[tuple[str, str]]:
 
 
 def _noted(store: Store) -> dict[str, str]:
-    """Checksums by path; none where they were not noted, or the notes are damaged."""
+    """Checksums by path; none where none were noted yet. Raises BrokenSeal where the notes are damaged."""
     if MANIFEST not in store.files.names(""):
         return {}
-    try:
-        files: dict[str, str] = json.loads(store.read_json(MANIFEST))["files"]
-    except (BrokenSeal, ValueError, KeyError):
-        return {}
+    files: dict[str, str] = json.loads(store.read_json(MANIFEST))["files"]
     return files
 
 

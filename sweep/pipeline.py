@@ -11,11 +11,11 @@ from sweep.failures import failed, record
 from sweep.finetune import finetune
 from sweep.interrupt import Interrupts
 from sweep.lease import Lease
-from sweep.manifest import write_files
+from sweep.manifest import STUDY, write_files
 from sweep.models.weights import Layers
 from sweep.needs import stages_from
 from sweep.pieces import PIECES
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
 from sweep.progress import Display
 from sweep.report.answers import answers_of
 from sweep.report.page import write_report
@@ -24,9 +24,6 @@ from sweep.run import Run, hold
 from sweep.sidecars import restore_sidecars, versions
 from sweep.store import REPLACED, Store
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
-
-STUDY = "study.yaml"
-"""The study file, among its results."""
 
 
 def run_study(
@@ -63,7 +60,7 @@ def _run(
     address: str | None,
     refresh: str | None,
 ) -> None:
-    everything = [unit for stage in STAGES for unit in plan.units(stage)]
+    everything = plan.all_units()
     store.files.clear_temporary()
     store.arrange(everything)
     if refresh is not None:

@@ -242,12 +242,15 @@ class Plan:
             "masking": lambda: [unit for group in self.masked_units.values() for unit in group],
         }[stage]()
 
+    def all_units(self) -> list[Unit]:
+        """Every unit of the study."""
+        return [unit for stage in STAGES for unit in self.units(stage)]
+
     def rows(self) -> dict[str, int]:
         """Rows that each table will have."""
         total: dict[str, int] = {}
-        for stage in STAGES:
-            for unit in self.units(stage):
-                total[unit.table] = total.get(unit.table, 0) + unit.rows
+        for unit in self.all_units():
+            total[unit.table] = total.get(unit.table, 0) + unit.rows
         return total
 
     def schema(self, table: str) -> pa.Schema:

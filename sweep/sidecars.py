@@ -120,10 +120,10 @@ def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], n
 def restore_sidecars(store: Store, plan: Plan) -> None:
     """Write the sidecars anew that are gone or damaged; by what their units were made is not known any more."""
     for stage in STAGES:
-        units = plan.units(stage)
-        stored = set(units) - set(store.missing(units))
-        if stored and not _batches(store, stage):
-            begin_stage(store, plan, stage, sorted(stored, key=lambda unit: unit.path), UNKNOWN)
+        if not _batches(store, stage):
+            units = plan.units(stage)
+            absent = set(store.missing(units))
+            begin_stage(store, plan, stage, [unit for unit in units if unit not in absent], UNKNOWN)
 
 
 def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:

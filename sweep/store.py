@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -117,9 +118,9 @@ class Store:
 
     def damage_at(self, path: str) -> str | None:
         """What is wrong with one of the `others`, or with a file of `write_json`; None where it is fine, or gone."""
-        table, name = path.split("/")[0], path.split("/")[-1]
         try:
-            if name.endswith(_SUFFIX):
+            if path.endswith(_SUFFIX):
+                table, *_, name = path.split("/")
                 opened(self.files.read(path), f"{table}/{name}", table)
             else:
                 self.read_json(path)
@@ -133,10 +134,9 @@ class Store:
 
     def set_aside(self, paths: Iterable[str], folder: str) -> None:
         """Move files into `folder` (DAMAGED or REPLACED) beside them, so that they count as missing."""
-        for path in paths:
-            parent, _, name = path.rpartition("/")
+        for path in map(PurePosixPath, paths):
             with suppress(FileNotFoundError):
-                self.files.move(path, f"{parent}/{folder}/{name}".lstrip("/"))
+                self.files.move(str(path), str(path.parent / folder / path.name))
 
     def write_file(self, path: str, content: bytes) -> str:
         """Store `content` at `path` (relative to the root), whole or not at all; returns its SHA-256."""

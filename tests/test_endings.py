@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sweep.lease import read_holder
-from sweep.plan import STAGES, Plan, make_plan
-from sweep.store import DAMAGED, REPLACED, Store, Unit
-from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, run, running, wait_until
+from sweep.plan import Plan, make_plan
+from sweep.store import DAMAGED, REPLACED, Store
+from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, flipped, run, running, wait_until
 from tests.studies import SmallStudy, sweep, write_small_study
 
 pytestmark = pytest.mark.chaos
@@ -34,10 +34,6 @@ def root(study: SmallStudy) -> Path:
     return study.path.parent / "results" / "small"
 
 
-def everything(plan: Plan) -> list[Unit]:
-    return [unit for stage in STAGES for unit in plan.units(stage)]
-
-
 @pytest.fixture(scope="module")
 def after_poison(study: SmallStudy, root: Path) -> str:
     """What a run told in which one model cannot be stored."""
@@ -56,7 +52,7 @@ def test_a_poisoned_model_is_tried_three_times_and_the_rest_goes_on(
         in after_poison
     )
     assert f"Errors: {root}/failures/" in after_poison
-    missing = {unit.path for unit in Store(str(root)).missing(everything(plan))}
+    missing = {unit.path for unit in Store(str(root)).missing(plan.all_units())}
     assert plan.model_units[POISONED].path in missing
     assert plan.relevance_units["second-identity-s1", 0].path not in missing
     assert all(POISONED in path for path in missing)
@@ -163,10 +159,7 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
 
 
 def flip(path: Path) -> None:
-    """Change one byte in the middle of a file."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(flipped(path.read_bytes()))
 
 
 def statuses(study: SmallStudy) -> dict[str, str]:

@@ -42,24 +42,23 @@ def test_every_level_equals_a_mask_made_by_hand(
     close(Evaluator(NETWORK).features(inputs), forward(NETWORK, inputs))
 
 
+def readout(features: int, classes: int) -> Readout:
+    kernel = DRAWS.normal(size=(features, classes)).astype(np.float32)
+    return Readout(kernel, DRAWS.normal(size=classes).astype(np.float32))
+
+
 def test_side_by_side_readouts_answer_as_each_alone() -> None:
     features = DRAWS.normal(size=(4, 16)).astype(np.float32)
-    readouts = [
-        Readout(DRAWS.normal(size=(16, n)).astype(np.float32), DRAWS.normal(size=n).astype(np.float32))
-        for n in (3, 1, 7)
-    ]
+    readouts = [readout(16, classes) for classes in (3, 1, 7)]
     together = Readouts(readouts).logits(features)
     assert [own.shape for own in together] == [(4, 3), (4, 1), (4, 7)]
-    for own, readout in zip(together, readouts, strict=True):
-        close(own, readout.logits(features))
+    for own, alone in zip(together, readouts, strict=True):
+        close(own, alone.logits(features))
 
 
 def test_zeros_in_place_of_a_readout_leave_the_others_as_they_are_to_the_last_bit() -> None:
     features = DRAWS.normal(size=(12, 512)).astype(np.float32)
-    readouts = [
-        Readout(DRAWS.normal(size=(512, n)).astype(np.float32), DRAWS.normal(size=n).astype(np.float32))
-        for n in (101, 2, 33)
-    ]
+    readouts = [readout(512, classes) for classes in (101, 2, 33)]
     together = Readouts(readouts).logits(features)
     held = Readouts([readouts[0], Readout.zeros(512, 2), readouts[2]]).logits(features)
     assert not held[1].any()

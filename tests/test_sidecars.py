@@ -60,7 +60,7 @@ def test_drift_is_a_line_per_stage(plan: Plan, store: Store) -> None:
     assert f"sweep 0.0.9+abc1234 (now {NOW.code})" in first
     assert first.endswith(f"`sweep run {plan.path} --refresh features` makes them anew")
     assert second.startswith("masking: 2 of 2 units were stored by ")
-    assert drift(store, plan, [unit for stage in STAGES for unit in plan.units(stage)]) == []
+    assert drift(store, plan, plan.all_units()) == []
 
 
 def test_a_damaged_sidecar_says_nothing_and_stops_nothing(plan: Plan, store: Store) -> None:

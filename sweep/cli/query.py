@@ -9,6 +9,7 @@ import click
 from sweep.cli.options import results_option
 from sweep.errors import InputError
 from sweep.files import Files
+from sweep.manifest import STUDY
 
 
 @click.command()
@@ -61,7 +62,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _only_study(results: str) -> str:
-    names = Files(results).folders_with("study.yaml")
+    names = Files(results).folders_with(STUDY)
     if len(names) == 1:
         return names[0]
     found = (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 
@@ -15,10 +14,10 @@ from sweep.actors import worker
 from sweep.actors.pool import IN_FLIGHT, WorkerPool
 from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
-from sweep.arrays import lists
 from sweep.keys import key_of
 from sweep.schemas import SCHEMAS
 from sweep.store import Store, Unit
+from tests.actors.maps import store_maps
 from tests.chaos.harness import named
 from tests.chaos.lethal import LethalStore
 
@@ -49,12 +48,7 @@ def store(tmp_path: Path) -> Store:
 
 def map_unit(store: Store, name: str) -> Unit:
     """Store maps of two images for a model called `name`."""
-    unit = Unit("relevance", name, key_of("map", name), 2)
-    maps = np.random.default_rng(len(name)).normal(size=(2, 9)).astype(np.float32)
-    fixed = {"model_id": [name] * 2, "image_id": ["a", "b"], "target_class": ["c"] * 2, "logit": [1.0] * 2}
-    rows = fixed | {"max_abs": [1.0] * 2, "height": [3] * 2, "width": [3] * 2, "map": lists(maps)}
-    store.write(unit, pa.table(rows), SCHEMAS["relevance"])
-    return unit
+    return store_maps(store, name, np.random.default_rng(len(name)).normal(size=(2, 9)).astype(np.float32))
 
 
 def piece(store: Store, index: int, maps: tuple[Unit, Unit]) -> Similarity:

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import ray
 
 from sweep.actors.ranks import RETRIES, Rankers
-from sweep.arrays import lists
-from sweep.keys import key_of
 from sweep.masking import random_ranks, removal_ranks
-from sweep.schemas import SCHEMAS
-from sweep.store import Store, Unit
+from sweep.store import Store
+from tests.actors.maps import store_maps
 from tests.chaos.harness import kill, named, wait_until
 from tests.chaos.lethal import LethalStore
 
@@ -29,22 +26,13 @@ def _cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def stored(store: Store, name: str) -> Unit:
-    unit = Unit("relevance", name, key_of(name), len(MAPS))
-    ids = ["a", "b", "c"]
-    fixed = {"model_id": [name] * 3, "image_id": ids, "target_class": ["c"] * 3, "logit": [1.0] * 3}
-    rows = fixed | {"max_abs": [1.0] * 3, "height": [4] * 3, "width": [4] * 3, "map": lists(MAPS)}
-    store.write(unit, pa.table(rows), SCHEMAS["relevance"])
-    return unit
-
-
 def processes() -> list[int]:
     return named(os.getpid(), "ray::_Ranker")
 
 
 def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: Path) -> None:
     store, rankers = Store(str(tmp_path)), Rankers()
-    unit, twice = stored(store, "first"), np.concatenate([MAPS, MAPS])
+    unit, twice = store_maps(store, "first", MAPS), np.concatenate([MAPS, MAPS])
     for _ in range(2):
         refs: list[Any] = [
             rankers.of_maps(store, [unit, unit], "least"),
@@ -60,7 +48,7 @@ def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: P
 
 def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path: Path) -> None:
     store, rankers = LethalStore(str(tmp_path)), Rankers()
-    good, poisoned = stored(store, "good"), stored(store, "poisoned")
+    good, poisoned = store_maps(store, "good", MAPS), store_maps(store, "poisoned", MAPS)
     bad = rankers.of_maps(store, [poisoned], "absolute")
     with pytest.raises(ray.exceptions.RayError):
         ray.get(bad)

@@ -130,6 +130,13 @@ def stored(root: Path) -> int:
     return sum(1 for table in TABLES for _ in root.glob(f"{table}/*.parquet"))
 
 
+def flipped(content: bytes) -> bytes:
+    """`content` with one bit in its middle changed."""
+    changed = bytearray(content)
+    changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
 def contents(root: Path) -> dict[str, Any]:
     """Every unit's file, byte for byte; of the models all but the name of the MLflow run."""
     found: dict[str, Any] = {}
@@ -148,7 +155,7 @@ def contents(root: Path) -> dict[str, Any]:
 def assert_whole(plan: Plan, root: Path) -> None:
     """A finished study's results: every planned unit once and undamaged, no other file, nothing temporary."""
     store = Store(str(root))
-    units = [unit for stage in STAGES for unit in plan.units(stage)]
+    units = plan.all_units()
     assert sorted(unit.path for unit in units) == sorted(
         str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
     )

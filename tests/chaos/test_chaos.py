@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweep.plan import STAGES, make_plan
+from sweep.plan import make_plan
 from tests.chaos.harness import (
     RUN_SECONDS,
     Fault,
@@ -77,7 +77,7 @@ class Havoc:
     def __post_init__(self) -> None:
         self.plan = make_plan(self.study.path)
         self.root = self.study.path.parent / "results" / "small"
-        self.total = sum(len(self.plan.units(stage)) for stage in STAGES)
+        self.total = len(self.plan.all_units())
 
     @property
     def finished(self) -> bool:
@@ -137,9 +137,8 @@ class Havoc:
 
     def _fault(self) -> Fault:
         """The process that stores a random unit dies before it renames the file."""
-        units = [unit for stage in STAGES for unit in self.plan.units(stage)]
         present = {path.name for path in self.root.glob("*/*.parquet")}
-        unit = self.draws.choice([unit for unit in units if unit.name not in present])
+        unit = self.draws.choice([unit for unit in self.plan.all_units() if unit.name not in present])
         return Fault(
             f"{unit.table}/{unit.label}[.]", "kill", self.study.path.parent / f"met-{len(self.done)}"
         )

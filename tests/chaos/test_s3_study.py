@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from sweep.files import Files
-from sweep.plan import STAGES, Plan, make_plan
-from sweep.store import DAMAGED, Store, Unit
-from tests.chaos.harness import RUN_SECONDS, TABLES, kill, run, running, wait_until
+from sweep.plan import make_plan
+from sweep.store import DAMAGED, Store
+from tests.chaos.harness import RUN_SECONDS, TABLES, flipped, kill, run, running, wait_until
 from tests.chaos.test_chaos import chaos_study
 from tests.studies import SmallStudy, sweep
 
@@ -34,17 +34,6 @@ def killed_after(units: int, study: SmallStudy, store: Store, results: list[str]
         assert process.wait() == -9
 
 
-def flip(store: Store, unit: Unit) -> None:
-    """Change a byte in the middle of a stored file."""
-    content = bytearray(store.read_file(unit.path))
-    content[len(content) // 2] ^= 1
-    store.write_file(unit.path, bytes(content))
-
-
-def everything(plan: Plan) -> list[Unit]:
-    return [unit for stage in STAGES for unit in plan.units(stage)]
-
-
 def answer(name: str, results: list[str], folder: Path, *options: str) -> list[dict[str, Any]]:
     done = sweep("query", name, *results, *options, "--format", "json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -62,10 +51,10 @@ def test_a_study_on_an_object_store(bucket: str, tmp_path: Path) -> None:
     run(study, *results)
     assert set(Files(store.root).names("")) == {"study.yaml", ".checksums.json"}
     assert store.files.names(".tmp") == []
-    assert store.missing(everything(plan)) == []
+    assert store.missing(plan.all_units()) == []
 
     damaged = plan.units("relevance")[0]
-    flip(store, damaged)
+    store.write_file(damaged.path, flipped(store.read_file(damaged.path)))
     store.write_file("report/index.html", b"<p>other")
     checked = sweep("status", study.path, *results, "--check", cwd=folder)
     assert checked.returncode == 1
@@ -91,10 +80,10 @@ def test_the_demo_on_an_object_store_is_the_demo(bucket: str, tmp_path: Path) ->
     store, here = Store(f"{bucket}/sweeps/demo"), Store(str(tmp_path / "here" / "demo"))
     first = sum(len(plan.units(stage)) for stage in ("images", "features", "finetune", "predictions"))
     killed_after(first, demo, store, remote)
-    killed_after(len(everything(plan)) - 100, demo, store, remote)
+    killed_after(len(plan.all_units()) - 100, demo, store, remote)
     run(demo, *remote)
     run(demo, *local)
-    for unit in everything(plan):
+    for unit in plan.all_units():
         if unit.table != "models":  # these name runs of MLflow
             assert store.read_file(unit.path) == here.read_file(unit.path), unit.path
     assert sweep("status", demo.path, *remote, "--check", cwd=tmp_path).returncode == 0

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.keys import generator
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
 from sweep.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:
     """Store every unit of `plan`; accuracy falls with the percent removed, and how fast depends on the pair."""
-    units: dict[str, Unit] = {unit.path: unit for stage in STAGES for unit in plan.units(stage)}
+    units: dict[str, Unit] = {unit.path: unit for unit in plan.all_units()}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
         schema = plan.schema(unit.table)
