@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.actors.devices import Share, alive_nodes, shares_of
@@ -185,6 +185,7 @@ class WorkerPool:
         self._seats.remove(seat)
         for call, _ in seat.flying:
             self._calls.pop(call, None)
+        error = _verdict(seat, error)
         ray.kill(seat.actor)
         self._looked = 0.0
         node_lives = seat.node in alive_nodes()
@@ -231,6 +232,19 @@ class WorkerPool:
         for scouts in self._scouts.values():
             while scouts:
                 ray.cancel(scouts.pop())
+
+
+def _verdict(seat: _Seat, error: RayError) -> RayError:
+    """Why a worker is gone: Ray may first say only that it does not answer, and soon after that it has died."""
+    until = time.monotonic() + LOOK_SECONDS
+    while isinstance(error, ActorUnavailableError) and time.monotonic() < until:
+        try:
+            ray.get(seat.actor.ready.remote(), timeout=LOOK_SECONDS)
+            break
+        except RayError as later:
+            error = later
+            time.sleep(0.1)
+    return error
 
 
 def _scout() -> None:

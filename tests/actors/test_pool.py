@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from sweep.actors import worker
-from sweep.actors.pool import IN_FLIGHT, WorkerPool
+from sweep.actors.devices import Share
+from sweep.actors.pool import IN_FLIGHT, WorkerPool, _Seat, _verdict
 from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
 from sweep.keys import key_of
@@ -137,6 +139,16 @@ def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
         assert failure.refused
         assert failure.attempts == 1
         assert failure.reason.startswith(f"{store.root}: ")
+
+
+def test_a_worker_that_does_not_answer_is_asked_until_it_is_known_whether_it_died() -> None:
+    unavailable = ActorUnavailableError("socket closed", None)
+    actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
+    seat = _Seat("node", Share(1, 0), actor)
+    ray.get(actor.ready.remote())
+    assert _verdict(seat, unavailable) is unavailable
+    kill_workers()
+    assert isinstance(_verdict(seat, unavailable), ActorDiedError)
 
 
 def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store) -> None:
