@@ -2,7 +2,8 @@
 
 Every living node holds as many workers as its resources allow, pinned to it; the pool looks again every few seconds,
 so it grows and shrinks with the cluster. A worker that dies is replaced, the piece it was at counts a failure, and
-what waited behind that piece goes to another worker without one. A piece that has failed three times is given up.
+what waited behind that piece goes to another worker without one. Which piece it was at the store knows better than
+Ray, as a worker may die before Ray has passed on that it had ended one. A piece that has failed three times is given up.
 Where it is the store that refuses, no piece is to blame and nothing else could be stored: the pool hands out no more.
 """
 
@@ -77,6 +78,7 @@ class WorkerPool:
         # Every call names the context; in a list the reference is not resolved by Ray for each call but by the
         # worker once.
         self._context = [ray.put(context)]
+        self._store = context.store
         self._growing = growing
         self._seats: list[_Seat] = []
         self._calls: dict[Any, _Seat] = {}
@@ -160,14 +162,14 @@ class WorkerPool:
             ray.get(call)
         except RayTaskError as error:
             if not seat.ready:
-                return self._lost(seat, error, queue)
+                return self._lost(seat, error, queue, on_done)
             task = self._landed(seat, call)
             if isinstance(error.cause, StoreError):
                 self.drain()
                 return (Failure(task.work, str(error.cause), task.failures + 1, refused=True),)
             return self._failed(task, last_line(error), queue)
         except RayError as error:
-            return self._lost(seat, error, queue)
+            return self._lost(seat, error, queue, on_done)
         if seat.ready:
             on_done(len(units_of(self._landed(seat, call).work)))
         seat.ready, self._deaths_in_a_row = True, 0
@@ -180,8 +182,10 @@ class WorkerPool:
         del seat.flying[index]
         return task
 
-    def _lost(self, seat: _Seat, error: RayError, queue: Queue) -> Iterable[Failure]:
-        """A worker is gone: the task it was at has failed, unless its node went with it; the others wait again."""
+    def _lost(
+        self, seat: _Seat, error: RayError, queue: Queue, on_done: Callable[[int], None]
+    ) -> Iterable[Failure]:
+        """A worker is gone: the task it was at has failed, unless its node went with it; those behind wait again."""
         self._seats.remove(seat)
         for call, _ in seat.flying:
             self._calls.pop(call, None)
@@ -195,12 +199,18 @@ class WorkerPool:
                 raise WorkError(f"workers die at their start: {last_line(error)}")
             return ()
         to_blame = isinstance(error, ActorDiedError) and node_lives
-        failures: Iterable[Failure] = ()
-        for place, (_, task) in enumerate(seat.flying):
-            if place == 0 and to_blame:
-                failures = self._failed(task, f"its worker died: {last_line(error)}", queue)
+        left: list[Task] = []
+        for _, task in seat.flying:
+            units = units_of(task.work)
+            if self._store.missing(units):
+                left.append(task)
             else:
-                queue.put_back(task)
+                on_done(len(units))
+        failures: Iterable[Failure] = ()
+        if left and to_blame:
+            failures = self._failed(left.pop(0), f"its worker died: {last_line(error)}", queue)
+        for task in left:
+            queue.put_back(task)
         return failures
 
     def _failed(self, task: Task, reason: str, queue: Queue) -> Iterable[Failure]:

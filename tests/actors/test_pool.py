@@ -16,6 +16,7 @@ from sweep.actors.devices import Share
 from sweep.actors.pool import IN_FLIGHT, WorkerPool, _Seat, _verdict
 from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
+from sweep.actors.worker import Bench
 from sweep.keys import key_of
 from sweep.schemas import SCHEMAS
 from sweep.store import Store, Unit
@@ -53,8 +54,8 @@ def map_unit(store: Store, name: str) -> Unit:
     return store_maps(store, name, np.random.default_rng(len(name)).normal(size=(2, 9)).astype(np.float32))
 
 
-def piece(store: Store, index: int, maps: tuple[Unit, Unit]) -> Similarity:
-    wanted = Unit("similarity", f"pair{index}", key_of("pair", index), 2)
+def piece(store: Store, index: int, maps: tuple[Unit, Unit], label: str = "pair") -> Similarity:
+    wanted = Unit("similarity", label, key_of("pair", index), 2)
     return Similarity((0, 1), ("first", "second"), maps, ((1, wanted),))
 
 
@@ -126,6 +127,34 @@ def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp
     assert "worker died" in failure.reason
     assert (tmp_path / "deaths").read_text() == "xxx"
     assert store.missing(units(pieces)) == units([pieces[1]])
+
+
+def test_a_worker_that_dies_before_its_answer_arrives_has_done_what_it_stored(tmp_path: Path) -> None:
+    store = LethalStore(str(tmp_path))
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces: list[Any] = [piece(store, index, maps) for index in range(5)]
+    pieces.insert(1, piece(store, 99, maps, "last words"))
+    done: list[int] = []
+    with WorkerPool(context(store)) as pool:
+        assert pool.run(pieces, done.append) == []
+    assert sum(done) == 6
+    assert (tmp_path / "deaths").read_text() == "x"
+    assert store.missing(units(pieces)) == []
+
+
+def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store) -> None:
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces = [piece(store, index, maps) for index in range(3)]
+    Bench(context(store)).do(pieces[0])
+    actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
+    seat = _Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
+    seat.flying.extend((object(), Task(one)) for one in pieces)
+    queue, done = Queue([]), list[int]()
+    pool = WorkerPool(context(store))
+    pool._seats.append(seat)
+    assert pool._lost(seat, ActorDiedError(), queue, done.append) == ()
+    assert done == [1]
+    assert [queue.next(), queue.next(), queue.next()] == [Task(pieces[1], 1), Task(pieces[2]), None]
 
 
 def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:

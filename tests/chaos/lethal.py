@@ -1,4 +1,4 @@
-"""A store that kills whoever reads a certain unit, as an image that crashes a decoder would."""
+"""A store that kills whoever reads or writes a certain unit, as an image that crashes a decoder would."""
 
 import os
 import signal
@@ -11,12 +11,20 @@ from sweep.store import Store, Unit
 
 
 class LethalStore(Store):
-    """Kills the process that reads the unit 'poisoned', and counts the deaths in the file `deaths`."""
+    """Kills the process that reads the unit 'poisoned', or has written 'last words', and counts them in `deaths`."""
 
     def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
         wanted = list(units)
         if any(unit.label == "poisoned" for unit in wanted):
-            with (Path(self.root) / "deaths").open("a") as file:
-                file.write("x")
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._kill()
         return super().read(wanted, columns)
+
+    def write(self, unit: Unit, rows: pa.Table, schema: pa.Schema) -> None:
+        super().write(unit, rows, schema)
+        if unit.label == "last words":
+            self._kill()
+
+    def _kill(self) -> None:
+        with (Path(self.root) / "deaths").open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
