@@ -138,8 +138,11 @@ class Files:
 
     def _write_local(self, target: str, content: bytes) -> None:
         temporary = Path(self.base, TEMPORARY, uuid.uuid4().hex)
-        for folder in (temporary.parent, Path(target).parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        with suppress(
+            FileExistsError
+        ):  # cleared while it was made; then there is nothing to open, and we try again
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
                 file.write(content)

@@ -29,7 +29,7 @@ class Interrupts:
         self._end: SweepError | None = None
         self._dropping = False
         self._drain: Callable[[], None] | None = None
-        self._begun = False
+        self._beginning: threading.Thread | None = None
         self._timer: threading.Timer | None = None
 
     @property
@@ -44,8 +44,7 @@ class Interrupts:
     def __exit__(
         self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._lift_deadline()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -66,17 +65,25 @@ class Interrupts:
             yield
         finally:
             self._drain = None
+            self._lift_deadline()
         if self._end is not None:
             raise KeyboardInterrupt
 
+    def _lift_deadline(self) -> None:
+        """The deadline is for what was in flight, not for what comes after it."""
+        if self._beginning is not None:
+            self._beginning.join()
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._end = self._end or Stopped(f"stopped by {_SIGNALS[signal.Signals(number)]}")
-        if self._drain is None or self._begun or self._dropping:
+        if self._drain is None or self._beginning is not None or self._dropping:
             self._dropping = True
             raise KeyboardInterrupt
-        self._begun = True
         # Not here: the main thread may be in the middle of printing, or hold a lock.
-        threading.Thread(target=self._begin, args=(self._drain,), daemon=True).start()
+        self._beginning = threading.Thread(target=self._begin, args=(self._drain,), daemon=True)
+        self._beginning.start()
 
     def _begin(self, drain: Callable[[], None]) -> None:
         drain()

@@ -34,6 +34,10 @@ Wish = Literal["stop", "cancel"]
 """What another terminal may ask of a run: to finish what is in flight and end, or to end at once."""
 
 
+LOCK_SECONDS = 10.0
+"""How long the lock of a local root is waited for; it is held for as long as a small file takes to write."""
+
+
 @dataclass(frozen=True)
 class Tempo:
     """How often things happen, in seconds."""
@@ -149,13 +153,17 @@ class Lease:
     def __enter__(self) -> "Lease":
         """Take the lease. Raises HeldError where another run is alive, StoreError where the root refuses."""
         self._files.create()
-        locked = self._take()
-        if not locked:
-            time.sleep(self._tempo.settle)
-            winner = read_holder(self._files)
-            if winner is not None and winner.owner != self._holder.owner:
-                raise HeldError(winner, self._study)
-        self._files.delete(REQUEST)
+        try:
+            while not self._take():
+                time.sleep(self._tempo.settle)
+                if (winner := read_holder(self._files)) is None:
+                    continue
+                if winner.owner != self._holder.owner:
+                    raise HeldError(winner, self._study)
+                break
+        except KeyboardInterrupt:
+            self._let_go()
+            raise
         self._thread.start()
         return self
 
@@ -163,7 +171,12 @@ class Lease:
         self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
     ) -> None:
         self._released.set()
-        self._thread.join()
+        try:
+            self._thread.join()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         with suppress(OSError, WorkError):  # a lease that cannot be removed is that of a dead process
             drop(self._files, self._holder)
 
@@ -175,6 +188,7 @@ class Lease:
                 raise HeldError(holder, self._study)
             with _locked(self._files) as locked:
                 if _owner(read_holder(self._files)) == _owner(holder):
+                    self._files.delete(REQUEST)
                     self._write()
                     return locked
 
@@ -213,10 +227,11 @@ class Lease:
 
     def _wish(self) -> Wish | None:
         """What another terminal has asked of this run, once."""
-        content = _content(self._files, REQUEST)
-        if content is None:
-            return None
-        self._files.delete(REQUEST)
+        with _locked(self._files):
+            content = _content(self._files, REQUEST)
+            if content is None:
+                return None
+            self._files.delete(REQUEST)
         try:
             request = _REQUEST.validate_json(content)
         except ValidationError:
@@ -263,13 +278,15 @@ def is_alive(files: Files, holder: Holder, tempo: Tempo | None = None) -> bool:
 
 def ask(files: Files, holder: Holder, wish: Wish) -> None:
     """Ask the run that holds the lease for something; it looks every few seconds."""
-    files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, wish)))
+    with _locked(files):  # else the run might remove this request for an earlier one that it has just read
+        files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, wish)))
 
 
 def drop(files: Files, holder: Holder) -> None:
-    """Remove the lease of a run that is known to be gone."""
+    """Remove the lease of a run that is gone, and what it was writing."""
     with _locked(files):
         if _owner(read_holder(files)) == holder.owner:
+            files.clear_temporary()
             files.delete(LEASE)
             files.delete(REQUEST)
 
@@ -298,14 +315,24 @@ def _locked(files: Files) -> Iterator[bool]:
         return
     folder = os.open(files.base, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            locked = True
-        except OSError:  # some network file systems
-            locked = False
-        yield locked
+        yield _lock(folder)
     finally:
         os.close(folder)
+
+
+def _lock(folder: int) -> bool:
+    """Whether the folder could be locked: some network file systems cannot, and a suspended process may hold it."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        except OSError:
+            return False
 
 
 def _place() -> str:

@@ -98,7 +98,6 @@ def _run(
                 record(store, run.failures, store.missing(everything))
         if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
             tracker.close(status)
-            store.files.clear_temporary()
         if tracker.problem:
             display.say(
                 f"MLflow at {tracker.uri} did not answer, so its history has a gap: {tracker.problem}"

@@ -1,5 +1,6 @@
 """One run of a study: where it stands, what went wrong so far, and its hold on the results root."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -121,5 +122,6 @@ def hold(plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> 
             refusing_since.append(time.monotonic())
         elif time.monotonic() - refusing_since[0] > PATIENCE:
             interrupts.ask(StoreError(reason))
+            refusing_since[0] = math.inf  # once: a second time would drop what is in flight
 
     return Lease(store.files, str(plan.path), on_wish, on_loss, on_trouble)

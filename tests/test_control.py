@@ -17,7 +17,7 @@ from sweep.files import Files
 from sweep.lease import Tempo, read_holder
 from tests.studies import SmallStudy
 
-FAST = Tempo(beat=0.2, stale=1.2, settle=0.3)
+FAST = Tempo(beat=0.2, stale=10, settle=0.3)
 # Holds the lease as a run does; ends when it is asked for what it was told to obey.
 RUN = """
 import os, sys, threading
@@ -28,7 +28,7 @@ def on_wish(wish):
     print(wish, flush=True)
     if wish in sys.argv[2:]:
         asked.set()
-with Lease(Files(sys.argv[1]), "s", on_wish, print, print, Tempo(0.2, 1.2, 0.3)):
+with Lease(Files(sys.argv[1]), "s", on_wish, print, print, Tempo(0.2, 10, 0.3)):
     print("held", flush=True)
     asked.wait(60)
 """
@@ -37,6 +37,11 @@ with Lease(Files(sys.argv[1]), "s", on_wish, print, print, Tempo(0.2, 1.2, 0.3))
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweep.cli.control.tempo_of", lambda _: FAST)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For runs that do not obey, which need not be waited for."""
     for name in ("DRAIN_SECONDS", "CLOSING_SECONDS", "CANCEL_SECONDS"):
         monkeypatch.setattr(f"sweep.cli.control.{name}", 2.0)
 
@@ -79,11 +84,13 @@ def test_a_run_that_obeys_ends(small_study: SmallStudy, root: Path, word: str) -
     assert read_holder(Files(str(root))) is None
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_does_not_stop_is_told_of(small_study: SmallStudy, root: Path) -> None:
     with running(root), pytest.raises(WorkError, match=r"has not ended yet; .* `sweep cancel "):
         command("stop", small_study)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_run_that_does_not_end_is_killed(small_study: SmallStudy, root: Path) -> None:
     with running(root) as process:
         _, killed, ended = command("cancel", small_study)
@@ -93,6 +100,7 @@ def test_a_run_that_does_not_end_is_killed(small_study: SmallStudy, root: Path) 
     assert read_holder(Files(str(root))) is None
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_suspended_run_is_cancelled_too(small_study: SmallStudy, root: Path) -> None:
     with running(root) as process:
         os.kill(process.pid, signal.SIGSTOP)

@@ -13,7 +13,7 @@ from sweep.store import DAMAGED, REPLACED, Store
 from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, flipped, run, running, wait_until
 from tests.studies import SmallStudy, sweep, write_small_study
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(2400)]
 
 POISONED = "second-identity-s2"
 

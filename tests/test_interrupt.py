@@ -13,19 +13,25 @@ from sweep.interrupt import Interrupts
 
 
 class Pool:
-    """Stands for a worker pool: busy until it is drained and its calls have ended."""
+    """Stands for a worker pool: busy until it is drained and its calls have ended.
 
-    def __init__(self, seconds_in_flight: float) -> None:
-        self.seconds, self.drained = seconds_in_flight, threading.Event()
+    The first of `events` happens once it is busy, the second once it is drained.
+    """
+
+    def __init__(self, seconds_in_flight: float, *events: Callable[[], object]) -> None:
+        self.seconds, self.events, self.drained = seconds_in_flight, list(events), threading.Event()
 
     def run(self) -> str:
+        later(self.events[0])
         assert self.drained.wait(10)
+        for event in self.events[1:]:
+            later(event)
         time.sleep(self.seconds)
         return "landed"
 
 
-def later(call: Callable[[], object], seconds: float = 0.1) -> None:
-    timer = threading.Timer(seconds, call)
+def later(call: Callable[[], object]) -> None:
+    timer = threading.Timer(0.1, call)
     timer.daemon = True
     timer.start()
 
@@ -47,8 +53,7 @@ def test_the_first_signal_drains(number: int, name: str) -> None:
     said: list[str] = []
     before = signal.getsignal(number)
     with Interrupts(said.append) as interrupts:
-        later(lambda: interrupt(number))
-        assert stopped(interrupts, Pool(0.3)) == ["landed"]
+        assert stopped(interrupts, Pool(0.3, lambda: interrupt(number))) == ["landed"]
         assert isinstance(interrupts.end, Stopped)
         assert str(interrupts.end) == f"stopped by {name}"
     assert signal.getsignal(number) is before
@@ -58,19 +63,22 @@ def test_the_first_signal_drains(number: int, name: str) -> None:
 
 def test_the_second_signal_drops() -> None:
     with Interrupts(lambda _: None) as interrupts:
-        later(interrupt)
-        later(interrupt, 0.4)
         begun = time.monotonic()
-        assert stopped(interrupts, Pool(30)) == []
+        assert stopped(interrupts, Pool(30, interrupt, interrupt)) == []
         assert time.monotonic() - begun < 10
 
 
 def test_what_takes_too_long_is_dropped() -> None:
     with Interrupts(lambda _: None, drain_seconds=0.3) as interrupts:
-        later(interrupt)
         begun = time.monotonic()
-        assert stopped(interrupts, Pool(30)) == []
+        assert stopped(interrupts, Pool(30, interrupt)) == []
         assert time.monotonic() - begun < 10
+
+
+def test_the_time_for_what_is_in_flight_ends_with_it() -> None:
+    with Interrupts(lambda _: None, drain_seconds=0.5) as interrupts:
+        assert stopped(interrupts, Pool(0, interrupt)) == ["landed"]
+        time.sleep(1)  # what closes a run may take longer
 
 
 def test_outside_of_a_pool_a_signal_ends_at_once() -> None:
@@ -83,10 +91,8 @@ def test_outside_of_a_pool_a_signal_ends_at_once() -> None:
 
 def test_another_thread_can_ask_and_the_first_reason_stays() -> None:
     with Interrupts(lambda _: None) as interrupts:
-        later(lambda: interrupts.ask(StoreError("full")))
-        assert stopped(interrupts, Pool(0)) == ["landed"]
-        later(lambda: interrupts.ask(Stopped("later"), drop=True))
-        assert stopped(interrupts, Pool(30)) == []
+        assert stopped(interrupts, Pool(0, lambda: interrupts.ask(StoreError("full")))) == ["landed"]
+        assert stopped(interrupts, Pool(30, lambda: interrupts.ask(Stopped("later"), drop=True))) == []
         assert str(interrupts.end) == "full"
 
 

@@ -1,7 +1,7 @@
 """Masks: order of removal, counts, and what a masked input looks like."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,6 +20,7 @@ SLOW = {
     hnp.arrays(np.float32, (3, 12), elements=st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, 2.0])),
     st.sampled_from(["absolute", "positive", "negative", "least"]),
 )
+@settings(deadline=None)
 def test_ranks_follow_relevance_then_position(maps: np.ndarray, order: Order) -> None:
     for own, ranks in zip(maps, removal_ranks(maps, order), strict=True):
         slow = sorted(range(len(own)), key=lambda pixel: (SLOW[order](float(own[pixel])), pixel))

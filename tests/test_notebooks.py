@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +138,7 @@ def test_a_run_prints_the_tests_of_every_level_of_a_further_factor(run: tuple[Pa
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=lambda query: query.name)
-def test_every_sql_file_answers_in_the_shell_in_seconds(query: Any, results: Path) -> None:
+def test_every_sql_file_answers_in_the_shell(query: Any, results: Path) -> None:
     known = {known.name: known for known in list_queries()}
     # What a file needs may need another: auc.sql comes first.
     needed = {*query.needs, *(deeper for name in query.needs for deeper in known[name].needs)}
@@ -149,8 +148,6 @@ def test_every_sql_file_answers_in_the_shell_in_seconds(query: Any, results: Pat
     script += f".output\n.read {query.path}\n"
     shell = shutil.which("duckdb", path=str(Path(sys.executable).parent))
     assert shell, "the stand-alone shell comes with the development requirements (duckdb-cli)"
-    start = time.perf_counter()
     done = subprocess.run([shell], input=script, capture_output=True, text=True, timeout=60, check=True)
-    assert time.perf_counter() - start < 5
     assert not done.stderr
     assert len(done.stdout.splitlines()) == run_query(query.name, str(results)).num_rows + 1

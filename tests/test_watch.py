@@ -1,5 +1,6 @@
 """Watching a study from outside: what is shown follows what is stored."""
 
+import codecs
 import io
 import os
 import pty
@@ -86,7 +87,7 @@ def test_a_complete_study_is_said_to_be_so_at_once(small_study: SmallStudy) -> N
 def test_a_terminal_shows_bars_and_ctrl_c_leaves_quietly(small_study: SmallStudy) -> None:
     plan, store = store_of(small_study)
     store.write(plan.image_unit, plan.images.table, plan.schema("images"))
-    seen, process = watched(small_study.path, until="images")
+    seen, process = watched(small_study.path, until="1/1")
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
     assert re.search(r"images +\S*━+\S* +1/1", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen))
@@ -94,14 +95,14 @@ def test_a_terminal_shows_bars_and_ctrl_c_leaves_quietly(small_study: SmallStudy
 
 
 def watched(study: Path, until: str) -> tuple[str, subprocess.Popen[bytes]]:
-    """`sweep status --watch` on a terminal of its own, and what it showed up to the word `until`."""
+    """`sweep status --watch` on a terminal of its own, and what it showed up to `until`."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [SWEEP, "status", study, "--watch"], cwd=study.parent, stdout=theirs, stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(theirs)
-    seen = ""
+    seen, decoder = "", codecs.getincrementaldecoder("utf-8")()
     while until not in seen:
-        seen += os.read(ours, 10_000).decode()
+        seen += decoder.decode(os.read(ours, 10_000))
     return seen, process

@@ -15,7 +15,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.actors.devices import Share, alive_nodes, shares_of
@@ -30,6 +37,8 @@ ATTEMPTS = 3
 """How often a piece of work is tried, and how often in a row workers may die before they were ready."""
 LOOK_SECONDS = 5.0
 """How often the pool looks at the cluster's nodes."""
+VERDICT_SECONDS = 30.0
+"""How long a worker that does not answer is asked before it is given up without a verdict."""
 PATIENCE_SECONDS = 1800.0
 """How long a pool without any worker waits for the cluster to offer one."""
 SCOUTS = 4
@@ -198,7 +207,7 @@ class WorkerPool:
             if self._deaths_in_a_row >= ATTEMPTS:
                 raise WorkError(f"workers die at their start: {last_line(error)}")
             return ()
-        to_blame = isinstance(error, ActorDiedError) and node_lives
+        to_blame = isinstance(error, ActorDiedError | OutOfMemoryError) and node_lives
         left: list[Task] = []
         for _, task in seat.flying:
             units = units_of(task.work)
@@ -246,8 +255,8 @@ class WorkerPool:
 
 def _verdict(seat: _Seat, error: RayError) -> RayError:
     """Why a worker is gone: Ray may first say only that it does not answer, and soon after that it has died."""
-    until = time.monotonic() + LOOK_SECONDS
-    while isinstance(error, ActorUnavailableError) and time.monotonic() < until:
+    until = time.monotonic() + VERDICT_SECONDS
+    while isinstance(error, ActorUnavailableError | GetTimeoutError) and time.monotonic() < until:
         try:
             ray.get(seat.actor.ready.remote(), timeout=LOOK_SECONDS)
             break

@@ -327,6 +327,8 @@ class _Reference:
             if self._process is not None:
                 self._process.close()
             joined = Network((*backbone.layers, readout), backbone.input_shape)
-            self._process, self._model = Innvestigate(joined, composite), model
+            self._process = Innvestigate(joined, composite)
+        self._model = None  # where it fails it closes, and the next call is for a new one
         maps: Array = self._process.relevance(inputs, targets)
+        self._model = model
         return maps

@@ -5,6 +5,7 @@ Each line names a question and an answer file in the folder; the reply on stdout
 
 import os
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -136,6 +137,8 @@ def main(folder: Path) -> None:
             replies.write(" ".join(f"{type(error).__name__}: {error}".split()) + "\n")
         else:
             replies.write("done\n")
+    # Who asked may have been killed, and then nobody else removes it.
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

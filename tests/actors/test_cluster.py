@@ -16,7 +16,8 @@ with cluster(None) as joined:
 
 def test_without_an_address_a_run_has_a_ray_of_its_own() -> None:
     # Sockets need short paths, shorter than those of tmp_path.
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+    # Ray's last processes may still be writing logs when the folder is removed.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         # What `ray start` leaves: the address of the machine's latest cluster. Here nobody answers there.
         (Path(folder) / "ray").mkdir()
         (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError
 
 from sweep.actors import worker
 from sweep.actors.devices import Share
@@ -142,7 +142,8 @@ def test_a_worker_that_dies_before_its_answer_arrives_has_done_what_it_stored(tm
     assert store.missing(units(pieces)) == []
 
 
-def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store) -> None:
+@pytest.mark.parametrize("death", [ActorDiedError(), OutOfMemoryError("killed by Ray's memory monitor")])
+def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store, death: RayError) -> None:
     maps = (map_unit(store, "first"), map_unit(store, "second"))
     pieces = [piece(store, index, maps) for index in range(3)]
     Bench(context(store)).do(pieces[0])
@@ -152,7 +153,7 @@ def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store) -> No
     queue, done = Queue([]), list[int]()
     pool = WorkerPool(context(store))
     pool._seats.append(seat)
-    assert pool._lost(seat, ActorDiedError(), queue, done.append) == ()
+    assert pool._lost(seat, death, queue, done.append) == ()
     assert done == [1]
     assert [queue.next(), queue.next(), queue.next()] == [Task(pieces[1], 1), Task(pieces[2]), None]
 

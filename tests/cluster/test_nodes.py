@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 from sweep.plan import STAGES, make_plan
 from tests.studies import SWEEP, SmallStudy, write_small_study
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from tests.studies import SWEEP, SmallStudy, sweep
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(2400)
 def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallStudy) -> None:
     folder = small_study.path.parent
     with (folder / "log").open("wb") as log:

@@ -1,0 +1,64 @@
+"""A piece of work that takes all memory: Ray's own monitor kills its worker, and the others are done all the same."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import ray
+
+from sweep.actors.pool import ATTEMPTS, WorkerPool
+from sweep.keys import key_of
+from sweep.store import Store, Unit
+from tests.actors.test_pool import context, map_unit, piece, units
+
+pytestmark = pytest.mark.chaos
+
+ROOM, STEP = 3 * 2**30, 2**26
+"""Bytes that Ray lets be used from now on, and that are taken at a time."""
+
+
+class HungryStore(Store):
+    """Takes memory for as long as it lives where the unit 'poisoned' is read, up to twice what there is room for."""
+
+    def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
+        wanted = list(units)
+        if any(unit.label == "poisoned" for unit in wanted):
+            taken = []
+            for number in range(2 * ROOM // STEP):
+                taken.append(bytes([1 + number % 255]) * STEP)
+                time.sleep(0.02)
+        return super().read(wanted, columns)
+
+
+@pytest.fixture
+def _little_memory() -> Iterator[None]:
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    memory = {name: 1024 * int(kibibytes) for name, kibibytes, *_ in lines}
+    total, available = memory["MemTotal:"], memory["MemAvailable:"]
+    if available < 3 * ROOM:
+        pytest.skip(f"needs {3 * ROOM / 2**30:.0f} GiB of free memory")
+    threshold = (total - available + ROOM) / total
+    ray.init(
+        address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False,
+        _system_config={"memory_usage_threshold": threshold, "memory_monitor_refresh_ms": 100},
+    )  # fmt: skip
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("_little_memory")
+def test_a_piece_that_takes_all_memory_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
+    store = HungryStore(str(tmp_path))
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    poisoned = Unit("relevance", "poisoned", key_of("poisoned"), 2)
+    pieces: list[Any] = [piece(store, index, maps) for index in range(3)]
+    pieces.insert(1, piece(store, 99, (poisoned, maps[1])))
+    with WorkerPool(context(store)) as pool:
+        (failure,) = pool.run(pieces, lambda _: None)
+    assert failure.work == pieces[1]
+    assert failure.attempts == ATTEMPTS
+    assert "memory" in failure.reason
+    assert store.missing(units(pieces)) == units([pieces[1]])
