@@ -14,8 +14,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from sweep.lrp import winograd
 from sweep.lrp.rules import ONES, PLAIN, Input, Rule, Term
-from sweep.lrp.steps import Step, Tensor, Weights, key, linear, transposed
+from sweep.lrp.steps import DENOMINATOR_FACTORS, Step, Tensor, Weights, key, linear, transposed
 
 TINY = 1e-7
 LARGEST = 3e38
@@ -47,11 +48,16 @@ def record(
             bounds = _forward(step, {}, bounds)
     shared: list[Any] = []
     a: Tensor | None = None
+    scaled = False
+    """Whether a is zero wherever the values here are."""
     for index in reversed(range(len(steps))):
         step, x = steps[index], inputs[index]
         entry: Any = ()
         if step.kind == "linear":
-            entry, a = _gains(step, weights[index], x, a, bounds if index == first else None)
+            rectified = [following.kind for following in steps[index + 1 : index + 2]] == ["relu"]
+            floor = inputs[index + 1] if scaled and rectified else None
+            entry, a = _gains(step, weights[index], x, a, bounds if index == first else None, floor)
+            scaled = a is not None
         elif step.kind == "max_pool":
             ones = tf.ones_like(inputs[index + 1])
             if _tiles(step):
@@ -59,7 +65,7 @@ def record(
                     1.0 if a is None else _spread(step, a)
                 )
             else:
-                entry, a = (x, inputs[index + 1], ones if a is None else a), None
+                entry, a, scaled = (x, inputs[index + 1], ones if a is None else a), None, False
         else:
             a = None if a is None else _moved_back(step, a)
         shared.insert(0, entry)
@@ -116,9 +122,12 @@ def _forward(step: Step, weights: Weights, x: Tensor) -> Tensor:
 
 
 def _gains(
-    step: Step, weights: Weights, x: Tensor, a: Tensor | None, bounds: Tensor | None
+    step: Step, weights: Weights, x: Tensor, a: Tensor | None, bounds: Tensor | None, floor: Tensor | None
 ) -> tuple[tuple[Any, Any], Tensor | None]:
-    """What the backward step multiplies with: a / Z of each group, and the inputs where there are several."""
+    """What the backward step multiplies with: a / Z of each group, and the inputs where there are several.
+
+    `floor` is the pre-activation, where Z matters only as far as that is positive.
+    """
     products: dict[tuple[Any, ...], Tensor] = {}
 
     def product(term: Term) -> Tensor:
@@ -129,9 +138,15 @@ def _gains(
 
     gains = []
     for group in _rule(step).groups:
-        z = _total([_signed(term.weight, product(term)) for term in group.terms])
+        fast = weights.get(DENOMINATOR_FACTORS) if floor is not None and group.is_above_output else None
+        if fast is None:
+            z = _total([_signed(term.weight, product(term)) for term in group.terms])
+        else:
+            z = winograd.convolution(x, fast)
         if group.bias is not None and step.kernel_shape:
             z += weights[key("bias", group.bias)]
+        if fast is not None:  # so that what the fast product rounds never makes a small denominator smaller
+            z = tf.maximum(z, floor)
         gain = group.weight * (1.0 if a is None else a) / _stabilised(z, group.epsilon)
         if group.where != "everywhere":
             plain = product(Term("plain", PLAIN)) + weights.get("bias", 0.0)

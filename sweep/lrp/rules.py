@@ -56,6 +56,11 @@ class Group:
     where: Literal["everywhere", "positive", "negative"] = "everywhere"
     """Restricts the group to outputs whose plain pre-activation is above, or below, zero."""
 
+    @property
+    def is_above_output(self) -> bool:
+        """Whether the denominator cannot be below the pre-activation, of which it leaves out negative parts only."""
+        return self.terms == (Term("plain", POSITIVE),) and self.bias in (PLAIN, POSITIVE)
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -26,6 +26,8 @@ from sweep.lrp.rules import ONES, PLAIN, Modifier, Rule, for_nonnegative_input
 Tensor: TypeAlias = Any
 Weights: TypeAlias = dict[str, Tensor]
 """A layer's arrays: each kernel and bias its rule uses, by modifier."""
+DENOMINATOR_FACTORS = "denominator factors"
+"""Where `prepare` keeps the Winograd factors for the denominator of a group that is above the output."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def prepare(layer: Layer, step: Step) -> Weights:
                 weights[key("kernel", term.kernel)] = kernel
                 if _is_winograd(step):
                     weights[key("factors", term.kernel)] = tf.constant(winograd.factors(_turned(kernel)))
+                if _is_winograd(step) and group.is_above_output:
+                    weights[DENOMINATOR_FACTORS] = tf.constant(winograd.factors(kernel.numpy()))
         if group.bias is not None:
             weights[key("bias", group.bias)] = _modified(weights["bias"], group.bias)
     return weights
@@ -158,10 +162,10 @@ def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> T
 
 
 def _is_winograd(step: Step) -> bool:
-    """Whether the transpose is worth Winograd's detour; only the transpose, which is linear, forgives its rounding.
+    """Whether Winograd's detour pays; it is for what forgives its rounding only (docs/lrp.md).
 
-    A denominator may be the small difference of large numbers, and the error of a fast product there would show in the
-    map (docs/lrp.md).
+    The transpose does, being linear; so does a denominator that is held to be no smaller than the output. Elsewhere a
+    denominator may be the small difference of large numbers, and the error of a fast product would show in the map.
     """
     return (
         winograd.PAYS

@@ -1,6 +1,8 @@
 """Winograd's convolution against TensorFlow's, and the engine's maps with and without it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,8 +11,25 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweep.lrp import Conv, Dense, MaxPool, Network, ReLU, program, shared_relevance, winograd
+from sweep.lrp import (
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    Network,
+    ReLU,
+    ZeroPad,
+    graph,
+    program,
+    shared_relevance,
+    steps,
+    winograd,
+)
+from sweep.lrp.composites import Bias, composite
 from sweep.lrp.network import Padding
+from tests.lrp import nets, twin
+from tests.lrp.test_rules import BIASES, RULES, SEEDS, check, on_random_networks
 
 Draw = Callable[..., npt.NDArray[np.float32]]
 
@@ -33,13 +52,14 @@ def test_it_is_the_convolution(shape: tuple[int, int, int], channels: tuple[int,
     np.testing.assert_allclose(result, expected, atol=1e-4 * max(np.abs(expected).max(), 1e-6))
 
 
-@pytest.fixture
-def everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def winograd_everywhere() -> Iterator[None]:
     """Winograd's way for every layer that allows it, however narrow."""
-    monkeypatch.setattr(winograd, "LEAST_CHANNEL_PAIRS", 0)
-    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
-    program.program_of.cache_clear()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd, "LEAST_CHANNEL_PAIRS", 0)
+        patch.setattr(winograd, "LEAST_PRODUCTS", 0)
+        program.program_of.cache_clear()
+        yield
     program.program_of.cache_clear()
 
 
@@ -63,16 +83,99 @@ def network(normal: Draw) -> Network:
 
 
 @pytest.mark.parametrize("preset", ["preset_a", "preset_b", "preset_a_flat", "epsilon_gamma_box"])
-def test_maps_do_not_change(preset: str, request: pytest.FixtureRequest) -> None:
+def test_maps_do_not_change(preset: str) -> None:
     normal = drawing(1)
     backbone = network(normal)
     heads = [Dense(normal(5 * 3 * 4, 3), normal(3)) for _ in range(3)]
     images = normal(2, 14, 10, 3)
     plain = shared_relevance(backbone, heads, images, "predicted", preset, bounds=(-5, 5))
-    request.getfixturevalue("everywhere")
     same = Network(backbone.layers, backbone.input_shape)
-    fast = shared_relevance(same, heads, images, "predicted", preset, bounds=(-5, 5))
+    with winograd_everywhere():
+        fast = shared_relevance(same, heads, images, "predicted", preset, bounds=(-5, 5))
     assert not np.array_equal(plain, fast)
     largest = np.abs(plain).max(axis=(2, 3), keepdims=True)
     # Where a denominator of preset B comes near zero, the relevance grows, and its rounding with it.
     assert (np.abs(fast - plain) / largest).max() < 3e-5
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> Network:
+    """Chains of the convolutions that go by Winograd, most of them rectified, with pools that tile or overlap.
+
+    Of few sizes, because each is compiled.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (8, 9, draw(st.sampled_from([1, 4])))
+    layers: list[Layer] = []
+    for _ in range(draw(st.integers(2, 3))):
+        n_in = Network(tuple(layers), shape).output_shape[2]
+        layers.append(nets.conv(rng, n_in, draw(st.sampled_from([1, 4])), padding="same"))
+        layers += [ReLU()] if draw(st.integers(0, 4)) else []
+        layers += draw(st.sampled_from([[], [MaxPool()], [MaxPool((2, 2), (1, 1))]]))
+    layers.append(Flatten())
+    n_in = Network(tuple(layers), shape).output_shape[0]
+    return Network((*layers, nets.dense(rng, n_in, 3)), shape)
+
+
+@on_random_networks
+@given(chain=chains(), bias=BIASES, seed=SEEDS)
+def test_maps_agree_with_their_twin(chain: Network, bias: Bias, seed: int) -> None:
+    conv, rule = RULES["alpha1_beta0"]
+    composite = {"kinds": {"conv": conv, "dense": "z"}}
+    z = twin.epsilon_rule(0)
+    with winograd_everywhere():
+        check(chain, composite, nets.rules_of(chain, rule, z, z), bias, seed)
+
+
+def recorded(chain: Network, preset: Any, images: Any) -> tuple[list[Any], list[Any]]:
+    """What the backward pass shares, with denominators by Winograd where they may be, and with none."""
+    with winograd_everywhere():
+        described = steps.steps(chain, composite(preset).rules(chain.layers))
+        fast = [steps.prepare(*pair) for pair in zip(chain.layers, described, strict=True)]
+    slow = [{k: v for k, v in arrays.items() if k != steps.DENOMINATOR_FACTORS} for arrays in fast]
+    both = [graph.record(described, weights, tf.constant(images), None)[1] for weights in (fast, slow)]
+    return tf.nest.flatten(both[0]), tf.nest.flatten(both[1])
+
+
+ALPHA_BETA = {"kinds": {"conv": {"rule": "alpha_beta"}, "dense": "z"}}
+FAST = (ReLU(), MaxPool(), ReLU())
+
+
+@pytest.mark.parametrize(
+    ("between", "rule", "is_fast"),
+    [
+        (FAST, {}, True),
+        ((ReLU(), ZeroPad(((1, 1), (0, 2)))), {}, True),
+        (FAST, {"positions": {-1: "w_square"}}, False),  # gives relevance to inputs that are zero
+        (FAST, {"positions": {-1: "flat"}}, False),
+        ((MaxPool(),), {"positions": {-1: "z"}}, False),  # not rectified
+        ((ReLU(), MaxPool((2, 2), (1, 1))), {}, False),  # overlaps
+    ],
+)
+def test_only_denominators_that_matter_where_the_output_is_positive_are_fast(
+    between: tuple[Layer, ...], rule: dict[str, Any], is_fast: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    layers = (ReLU(), nets.conv(rng, 3, 8, padding="same"), *between, nets.conv(rng, 8, 2, padding="same"))
+    images = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    fast, slow = recorded(Network(layers, (8, 8, 3)), ALPHA_BETA | rule, images)
+    assert all(np.array_equal(*pair) for pair in zip(fast, slow, strict=True)) != is_fast
+    for one, other in zip(fast, slow, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+
+
+def test_no_share_exceeds_the_whole_where_a_denominator_nearly_vanishes() -> None:
+    """Without negative weights Z is the output itself, here a remainder of rounding; the quotient is one or less."""
+    rng = np.random.default_rng(4)
+    kernel = rng.uniform(0, 1, (3, 3, 4, 16)).astype(np.float32)
+    bias = -np.float32(1 - 1e-6) * kernel.sum((0, 1, 2))
+    layers = (
+        ReLU(),
+        Conv(kernel, bias, padding="same"),
+        ReLU(),
+        nets.conv(rng, 16, 2, bias=0, padding="same"),
+    )
+    fast, slow = recorded(Network(layers, (12, 12, 4)), ALPHA_BETA, np.ones((1, 12, 12, 4), np.float32))
+    assert max(np.abs(gain).max() for gain in slow[:1]) > 0
+    assert 0 < fast[0].numpy().max() <= 1
+    assert fast[0].numpy().min() >= 0
