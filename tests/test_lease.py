@@ -1,6 +1,7 @@
 """The lease: one run at a time, taken over from the dead and never from the living, and requests to its holder."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import queue
@@ -67,6 +68,7 @@ def test_a_second_run_is_refused_and_told_what_to_do(files: Files) -> None:
         assert "`sweep status study.yaml --watch`" in str(refused.value)
         assert "`sweep stop study.yaml`" in str(refused.value)
     assert files.names("") == []
+    assert list(Path(files.base).iterdir()) == []
     with lease(files):
         pass
 
@@ -109,6 +111,37 @@ def test_of_many_at_once_one_wins(files: Files) -> None:
 
 def test_without_a_lock_the_last_writer_wins_and_the_others_yield(unlocked: Files) -> None:
     test_of_many_at_once_one_wins(unlocked)
+
+
+def test_a_lease_that_is_gone_while_it_settles_is_taken_again(unlocked: Files) -> None:
+    unlocked.create()
+    removed = threading.Event()
+
+    def remove() -> None:
+        while LEASE not in unlocked.names(""):
+            time.sleep(0.05)
+        unlocked.delete(LEASE)
+        removed.set()
+
+    threading.Thread(target=remove).start()
+    with lease(unlocked):
+        assert removed.is_set()
+        assert holder_of(unlocked).pid == os.getpid()
+
+
+def test_a_lock_that_a_suspended_process_holds_is_not_waited_for_for_ever(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.lease.LOCK_SECONDS", 0.2)
+    files.create()
+    folder = os.open(files.base, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with lease(files), pytest.raises(HeldError), lease(files):
+            pass
+        assert read_holder(files) is None
+    finally:
+        os.close(folder)
 
 
 @pytest.mark.parametrize(
