@@ -6,7 +6,8 @@ taken (it was suspended, say) must stop. Should two runs overlap all the same, n
 is complete or absent, and the same key always holds the same rows.
 
 On a local root a lock of the folder makes taking and renewing atomic. Object stores have no lock and PyArrow no
-conditional upload: there a run writes its lease, waits, and yields if another's stands there.
+conditional upload: there, and where the lock cannot be had, a run writes its lease, waits, and yields if another's
+stands there.
 """
 
 import dataclasses
