@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from sweep import failures, sidecars
-from sweep.lease import is_alive, read_holder
+from sweep.holder import is_alive, read_holder
 from sweep.manifest import damaged_files
 from sweep.plan import Plan
 from sweep.schemas import SCHEMAS

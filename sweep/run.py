@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from sweep.errors import LostError, Stopped, StoreError
 from sweep.failures import FOLDER, FailedWork
 from sweep.files import PATIENCE
+from sweep.holder import Holder
 from sweep.interrupt import Interrupts
-from sweep.lease import Holder, Lease, Wish
+from sweep.lease import Lease, Wish
 from sweep.needs import can_be_made, needs
 from sweep.plan import Plan
 from sweep.progress import Display

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sweep.cli import cli
 from sweep.errors import WorkError
 from sweep.files import Files
-from sweep.lease import Tempo, read_holder
+from sweep.holder import Tempo, read_holder
 from tests.studies import SmallStudy
 
 FAST = Tempo(beat=0.2, stale=10, settle=0.3)
@@ -22,7 +22,8 @@ FAST = Tempo(beat=0.2, stale=10, settle=0.3)
 RUN = """
 import os, sys, threading
 from sweep.files import Files
-from sweep.lease import Lease, Tempo
+from sweep.holder import Tempo
+from sweep.lease import Lease
 asked = threading.Event()
 def on_wish(wish):
     print(wish, flush=True)

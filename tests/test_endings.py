@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.lease import read_holder
+from sweep.holder import read_holder
 from sweep.plan import Plan, make_plan
 from sweep.store import DAMAGED, REPLACED, Store
 from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, flipped, run, running, wait_until

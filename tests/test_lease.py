@@ -19,7 +19,8 @@ import pytest
 
 from sweep.errors import StoreError
 from sweep.files import Files
-from sweep.lease import LEASE, REQUEST, HeldError, Holder, Lease, Tempo, ask, drop, is_alive, read_holder
+from sweep.holder import LEASE, Holder, Tempo, is_alive, read_holder
+from sweep.lease import REQUEST, HeldError, Lease, ask, drop
 
 FAST = Tempo(beat=0.2, stale=30, settle=3)
 
@@ -194,7 +195,8 @@ def test_a_wrong_clock_does_not_make_the_living_dead(files: Files) -> None:
 CHILD = """
 import sys, time
 from sweep.files import Files
-from sweep.lease import Lease, Tempo
+from sweep.holder import Tempo
+from sweep.lease import Lease
 def lost(holder):
     print("lost to", holder.pid, flush=True)
 with Lease(Files(sys.argv[1]), "s", print, lost, print, Tempo(0.2, 30, 0.3)):

@@ -12,7 +12,8 @@ import pytest
 
 from sweep.errors import DamagedError, InputError, StoreError
 from sweep.files import Files
-from sweep.lease import HeldError, Lease, Tempo, ask, read_holder
+from sweep.holder import Tempo, read_holder
+from sweep.lease import HeldError, Lease, ask
 from sweep.queries import run_query
 from sweep.store import DAMAGED, PARKED, Store
 from tests.queries.simulated import Study, factorial, write

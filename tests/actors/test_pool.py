@@ -59,6 +59,14 @@ def piece(store: Store, index: int, maps: tuple[Unit, Unit], label: str = "pair"
     return Similarity((0, 1), ("first", "second"), maps, ((1, wanted),))
 
 
+def around_poison(store: Store, count: int) -> list[Any]:
+    """`count` pieces that can be done, and one that reads the unit 'poisoned' in the second place."""
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces: list[Any] = [piece(store, index, maps) for index in range(count)]
+    pieces.insert(1, piece(store, 99, (Unit("relevance", "poisoned", key_of("poisoned"), 2), maps[1])))
+    return pieces
+
+
 def context(store: Store) -> Context:
     pixels = ray.put(np.zeros((2, 3, 3, 3), np.uint8))
     return Context(store, SCHEMAS, ("a", "b"), ("ka", "kb"), {}, {}, pixels, {}, {})
@@ -115,10 +123,7 @@ def test_workers_that_are_killed_are_replaced_and_their_work_is_repeated(store: 
 
 def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp_path: Path) -> None:
     store = LethalStore(str(tmp_path))
-    maps = (map_unit(store, "first"), map_unit(store, "second"))
-    poisoned = Unit("relevance", "poisoned", key_of("poisoned"), 2)
-    pieces: list[Any] = [piece(store, index, maps) for index in range(6)]
-    pieces.insert(1, piece(store, 99, (poisoned, maps[1])))
+    pieces = around_poison(store, 6)
     with WorkerPool(context(store)) as pool:
         failures = pool.run(pieces, lambda _: None)
     (failure,) = failures

@@ -3,16 +3,14 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
 
 from sweep.actors.pool import ATTEMPTS, WorkerPool
-from sweep.keys import key_of
 from sweep.store import Store, Unit
-from tests.actors.test_pool import context, map_unit, piece, units
+from tests.actors.test_pool import around_poison, context, units
 
 pytestmark = pytest.mark.chaos
 
@@ -52,10 +50,7 @@ def _little_memory() -> Iterator[None]:
 @pytest.mark.usefixtures("_little_memory")
 def test_a_piece_that_takes_all_memory_is_given_up_and_the_others_are_done(tmp_path: Path) -> None:
     store = HungryStore(str(tmp_path))
-    maps = (map_unit(store, "first"), map_unit(store, "second"))
-    poisoned = Unit("relevance", "poisoned", key_of("poisoned"), 2)
-    pieces: list[Any] = [piece(store, index, maps) for index in range(3)]
-    pieces.insert(1, piece(store, 99, (poisoned, maps[1])))
+    pieces = around_poison(store, 3)
     with WorkerPool(context(store)) as pool:
         (failure,) = pool.run(pieces, lambda _: None)
     assert failure.work == pieces[1]
