@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -87,22 +88,31 @@ def test_a_complete_study_is_said_to_be_so_at_once(small_study: SmallStudy) -> N
 def test_a_terminal_shows_bars_and_ctrl_c_leaves_quietly(small_study: SmallStudy) -> None:
     plan, store = store_of(small_study)
     store.write(plan.image_unit, plan.images.table, plan.schema("images"))
-    seen, process = watched(small_study.path, until="1/1")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    seen, code = watched(small_study.path, until="1/1")
+    assert code == 0
     assert re.search(r"images +\S*━+\S* +1/1", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen))
     assert "Traceback" not in seen
 
 
-def watched(study: Path, until: str) -> tuple[str, subprocess.Popen[bytes]]:
-    """`sweep status --watch` on a terminal of its own, and what it showed up to `until`."""
+def watched(study: Path, until: str) -> tuple[str, int]:
+    """What `sweep status --watch` shows on a terminal of its own, with Ctrl-C after `until`, and its exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [SWEEP, "status", study, "--watch"], cwd=study.parent, stdout=theirs, stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
     )  # fmt: skip
     os.close(theirs)
-    seen, decoder = "", codecs.getincrementaldecoder("utf-8")()
-    while until not in seen:
-        seen += decoder.decode(os.read(ours, 10_000))
-    return seen, process
+    seen, decoder, asked = "", codecs.getincrementaldecoder("utf-8")(), False
+    try:
+        # Read to the end: a terminal that nobody reads stops whoever writes to it.
+        with suppress(OSError):  # which is how a terminal says that its last user is gone
+            while shown := os.read(ours, 10_000):
+                seen += decoder.decode(shown)
+                if until in seen and not asked:
+                    process.send_signal(signal.SIGINT)
+                    asked = True
+        return seen, process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)

@@ -34,7 +34,14 @@ BIASES = st.sampled_from(("innvestigate", "split"))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def check(network: Network, composite: Any, rules: list[LinearRule], bias: Bias, seed: int) -> None:
+def check(
+    network: Network,
+    composite: Any,
+    rules: list[LinearRule],
+    bias: Bias,
+    seed: int,
+    tolerance: float = TOLERANCE,
+) -> None:
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((2, *network.input_shape)).astype(np.float32)
     bounds = (np.full(network.input_shape[2], -4.0), np.linspace(4.0, 5.0, network.input_shape[2]))
@@ -56,7 +63,7 @@ def check(network: Network, composite: Any, rules: list[LinearRule], bias: Bias,
     assume((moved <= 1e-6 * largest).all())
     maps, logits = relevance(network, images, targets, composite, bias, bounds=bounds, return_logits=True)
     np.testing.assert_allclose(logits, expected_logits, atol=1e-5)
-    assert (np.abs(maps - expected) <= TOLERANCE * largest).all()
+    assert (np.abs(maps - expected) <= tolerance * largest).all()
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -124,7 +124,8 @@ def test_maps_agree_with_their_twin(chain: Network, bias: Bias, seed: int) -> No
     composite = {"kinds": {"conv": conv, "dense": "z"}}
     z = twin.epsilon_rule(0)
     with winograd_everywhere():
-        check(chain, composite, nets.rules_of(chain, rule, z, z), bias, seed)
+        # Where a denominator comes near zero the relevance grows, and the rounding of its transpose with it.
+        check(chain, composite, nets.rules_of(chain, rule, z, z), bias, seed, tolerance=1e-4)
 
 
 def recorded(chain: Network, preset: Any, images: Any) -> tuple[list[Any], list[Any]]:
