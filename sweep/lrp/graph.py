@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sweep.lrp import winograd
 from sweep.lrp.rules import ONES, PLAIN, Input, Rule, Term
-from sweep.lrp.steps import DENOMINATOR_FACTORS, Step, Tensor, Weights, key, linear, transposed
+from sweep.lrp.steps import Step, Tensor, Weights, key, linear, transposed
 
 TINY = 1e-7
 LARGEST = 3e38
@@ -48,24 +48,20 @@ def record(
             bounds = _forward(step, {}, bounds)
     shared: list[Any] = []
     a: Tensor | None = None
-    scaled = False
-    """Whether a is zero wherever the values here are."""
     for index in reversed(range(len(steps))):
         step, x = steps[index], inputs[index]
         entry: Any = ()
         if step.kind == "linear":
-            rectified = [following.kind for following in steps[index + 1 : index + 2]] == ["relu"]
-            floor = inputs[index + 1] if scaled and rectified else None
+            floor = inputs[index + 1] if step.scaled else None
             entry, a = _gains(step, weights[index], x, a, bounds if index == first else None, floor)
-            scaled = a is not None
         elif step.kind == "max_pool":
             ones = tf.ones_like(inputs[index + 1])
-            if _tiles(step):
+            if step.tiles:
                 a = _max_pool_transposed(step, x, inputs[index + 1], ones) * (
                     1.0 if a is None else _spread(step, a)
                 )
             else:
-                entry, a, scaled = (x, inputs[index + 1], ones if a is None else a), None, False
+                entry, a = (x, inputs[index + 1], ones if a is None else a), None
         else:
             a = None if a is None else _moved_back(step, a)
         shared.insert(0, entry)
@@ -90,7 +86,7 @@ def propagate(
         if step.kind == "linear":
             c = _linear_back(step, arrays, entry, c)
         elif step.kind == "max_pool":
-            if _tiles(step):
+            if step.tiles:
                 c = _spread(step, c)
             else:
                 x, y, a = entry
@@ -138,7 +134,9 @@ def _gains(
 
     gains = []
     for group in _rule(step).groups:
-        fast = weights.get(DENOMINATOR_FACTORS) if floor is not None and group.is_above_output else None
+        fast = (
+            weights.get(key("denominator factors", group.terms[0].kernel)) if group.is_above_output else None
+        )
         if fast is None:
             z = _total([_signed(term.weight, product(term)) for term in group.terms])
         else:
@@ -152,7 +150,7 @@ def _gains(
             plain = product(Term("plain", PLAIN)) + weights.get("bias", 0.0)
             gain = tf.where(plain > 0 if group.where == "positive" else plain < 0, gain, 0.0)
         gains.append(tf.clip_by_value(gain, -LARGEST, LARGEST))
-    seen = _inputs(step)
+    seen = step.inputs
     if len(seen) > 1:
         return (gains, [_seen(name, x, bounds) for name in seen]), None
     return (gains, []), None if seen == ["ones"] else _seen(seen[0], x, bounds)
@@ -160,7 +158,7 @@ def _gains(
 
 def _linear_back(step: Step, weights: Weights, entry: tuple[Any, Any], c: Tensor) -> Tensor:
     gains, multipliers = entry
-    collected: dict[str, list[Tensor]] = {name: [] for name in _inputs(step)}
+    collected: dict[str, list[Tensor]] = {name: [] for name in step.inputs}
     for group, gain in zip(_rule(step).groups, gains, strict=True):
         s = _times(c, gain)
         for term in group.terms:
@@ -203,11 +201,6 @@ def _seen(name: Input, x: Tensor, bounds: Tensor | None) -> Tensor:
     return bounds[0:1] if name == "low" else bounds[1:2]
 
 
-def _inputs(step: Step) -> list[Input]:
-    """The distinct inputs that a rule's terms see."""
-    return list(dict.fromkeys(term.input for group in _rule(step).groups for term in group.terms))
-
-
 def _rule(step: Step) -> Rule:
     if step.rule is None:
         raise ValueError(f"a layer of shape {step.kernel_shape} has no rule")
@@ -245,13 +238,6 @@ def _moved_back(step: Step, x: Tensor) -> Tensor:
         full = x if x.shape[-1] == step.after[-1] else tf.repeat(x, step.after[-1], axis=-1)
         return tf.reshape(full, (-1, *step.before))
     return x
-
-
-def _tiles(step: Step) -> bool:
-    """Whether the windows of a pool cover its input exactly once."""
-    return step.size == step.stride and all(
-        n % k == 0 for n, k in zip(step.before[:2], step.size, strict=True)
-    )
 
 
 def _spread(step: Step, x: Tensor) -> Tensor:

@@ -58,8 +58,15 @@ class Group:
 
     @property
     def is_above_output(self) -> bool:
-        """Whether the denominator cannot be below the pre-activation, of which it leaves out negative parts only."""
-        return self.terms == (Term("plain", POSITIVE),) and self.bias in (PLAIN, POSITIVE)
+        """Whether the denominator cannot be below the pre-activation, for the inputs that the terms are written for.
+
+        It then has at least the positive parts of the pre-activation, and at most the negative ones.
+        """
+        parts = [term.kernel for term in self.terms] + ([self.bias] if self.bias else [])
+        return [term.input for term in self.terms] == ["plain"] and all(
+            part.power == 1 and part.plain + part.positive >= 1 >= part.plain + part.negative
+            for part in parts
+        )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The steps of a graph: layers without their arrays, and their linear maps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeAlias
 
@@ -21,13 +21,11 @@ from sweep.lrp.network import (
     Shape,
     ZeroPad,
 )
-from sweep.lrp.rules import ONES, PLAIN, Modifier, Rule, for_nonnegative_input
+from sweep.lrp.rules import ONES, PLAIN, Input, Modifier, Rule, for_nonnegative_input
 
 Tensor: TypeAlias = Any
 Weights: TypeAlias = dict[str, Tensor]
 """A layer's arrays: each kernel and bias its rule uses, by modifier."""
-DENOMINATOR_FACTORS = "denominator factors"
-"""Where `prepare` keeps the Winograd factors for the denominator of a group that is above the output."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,21 @@ class Step:
     padding: Padding = "valid"
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    scaled: bool = False
+    """Whether the relevance of the outputs is a multiple of what a ReLU lets through of them."""
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The distinct inputs that the rule's terms see."""
+        groups = self.rule.groups if self.rule else ()
+        return list(dict.fromkeys(term.input for group in groups for term in group.terms))
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the windows of a pool cover its input exactly once."""
+        return self.size == self.stride and all(
+            n % k == 0 for n, k in zip(self.before[:2], self.size, strict=True)
+        )
 
 
 def steps(network: Network, rules: Sequence[Rule | None]) -> tuple[Step, ...]:
@@ -88,7 +101,21 @@ def steps(network: Network, rules: Sequence[Rule | None]) -> tuple[Step, ...]:
             step = Step("identity", before, after)
         described.append(step)
         nonnegative = step.kind == "relu" or (nonnegative and not step.kernel_shape)
-    return tuple(described)
+    return _with_scales(described)
+
+
+def _with_scales(described: Sequence[Step]) -> tuple[Step, ...]:
+    """Find, from the end, where relevance is a multiple of the values it belongs to."""
+    found: list[Step] = []
+    multiple = False
+    for step in reversed(described):
+        if step.kind == "linear":
+            found.append(replace(step, scaled=multiple and bool(found) and found[-1].kind == "relu"))
+            multiple = len(step.inputs) == 1 and step.inputs != ["ones"]
+        else:
+            found.append(step)
+            multiple = multiple and (step.kind != "max_pool" or step.tiles)
+    return tuple(reversed(found))
 
 
 def prepare(layer: Layer, step: Step) -> Weights:
@@ -103,10 +130,11 @@ def prepare(layer: Layer, step: Step) -> Weights:
             else:
                 kernel = _modified(weights["kernel"], term.kernel)
                 weights[key("kernel", term.kernel)] = kernel
-                if _is_winograd(step):
+                if _is_winograd(step) and step.scaled and group.is_above_output:
                     weights[key("factors", term.kernel)] = tf.constant(winograd.factors(_turned(kernel)))
-                if _is_winograd(step) and group.is_above_output:
-                    weights[DENOMINATOR_FACTORS] = tf.constant(winograd.factors(kernel.numpy()))
+                    if term.kernel != PLAIN:  # else the denominator is the output
+                        factors = tf.constant(winograd.factors(kernel.numpy()))
+                        weights[key("denominator factors", term.kernel)] = factors
         if group.bias is not None:
             weights[key("bias", group.bias)] = _modified(weights["bias"], group.bias)
     return weights
@@ -162,11 +190,7 @@ def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> T
 
 
 def _is_winograd(step: Step) -> bool:
-    """Whether Winograd's detour pays; it is for what forgives its rounding only (docs/lrp.md).
-
-    The transpose does, being linear; so does a denominator that is held to be no smaller than the output. Elsewhere a
-    denominator may be the small difference of large numbers, and the error of a fast product would show in the map.
-    """
+    """Whether Winograd's detour pays; it is for groups whose quotients are known to be one or less (docs/lrp.md)."""
     return (
         winograd.PAYS
         and step.kernel_shape[:2] == (3, 3)
@@ -207,7 +231,7 @@ def _pads(step: Step) -> list[tuple[int, int]]:
 
 
 def key(array: str, modifier: Modifier) -> str:
-    """Where `prepare` keeps a modified 'kernel' or 'bias', or a modified kernel's Winograd 'factors'."""
+    """Where `prepare` keeps a modified 'kernel' or 'bias', or a kernel's Winograd 'factors' or 'denominator factors'."""
     return array if modifier == PLAIN else f"{array} {tuple(modifier)}"
 
 

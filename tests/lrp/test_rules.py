@@ -34,14 +34,7 @@ BIASES = st.sampled_from(("innvestigate", "split"))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def check(
-    network: Network,
-    composite: Any,
-    rules: list[LinearRule],
-    bias: Bias,
-    seed: int,
-    tolerance: float = TOLERANCE,
-) -> None:
+def check(network: Network, composite: Any, rules: list[LinearRule], bias: Bias, seed: int) -> None:
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((2, *network.input_shape)).astype(np.float32)
     bounds = (np.full(network.input_shape[2], -4.0), np.linspace(4.0, 5.0, network.input_shape[2]))
@@ -63,7 +56,7 @@ def check(
     assume((moved <= 1e-6 * largest).all())
     maps, logits = relevance(network, images, targets, composite, bias, bounds=bounds, return_logits=True)
     np.testing.assert_allclose(logits, expected_logits, atol=1e-5)
-    assert (np.abs(maps - expected) <= tolerance * largest).all()
+    assert (np.abs(maps - expected) <= TOLERANCE * largest).all()
 
 
 @pytest.mark.parametrize("name", RULES)

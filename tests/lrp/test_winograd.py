@@ -94,8 +94,7 @@ def test_maps_do_not_change(preset: str) -> None:
         fast = shared_relevance(same, heads, images, "predicted", preset, bounds=(-5, 5))
     assert not np.array_equal(plain, fast)
     largest = np.abs(plain).max(axis=(2, 3), keepdims=True)
-    # Where a denominator of preset B comes near zero, the relevance grows, and its rounding with it.
-    assert (np.abs(fast - plain) / largest).max() < 3e-5
+    assert (np.abs(fast - plain) / largest).max() < 3e-6
 
 
 @st.composite
@@ -117,15 +116,15 @@ def chains(draw: st.DrawFn) -> Network:
     return Network((*layers, nets.dense(rng, n_in, 3)), shape)
 
 
+@pytest.mark.parametrize("name", ["alpha1_beta0", "alpha2_beta1", "gamma"])
 @on_random_networks
 @given(chain=chains(), bias=BIASES, seed=SEEDS)
-def test_maps_agree_with_their_twin(chain: Network, bias: Bias, seed: int) -> None:
-    conv, rule = RULES["alpha1_beta0"]
+def test_maps_agree_with_their_twin(name: str, chain: Network, bias: Bias, seed: int) -> None:
+    conv, rule = RULES[name]
     composite = {"kinds": {"conv": conv, "dense": "z"}}
     z = twin.epsilon_rule(0)
     with winograd_everywhere():
-        # Where a denominator comes near zero the relevance grows, and the rounding of its transpose with it.
-        check(chain, composite, nets.rules_of(chain, rule, z, z), bias, seed, tolerance=1e-4)
+        check(chain, composite, nets.rules_of(chain, rule, z, z), bias, seed)
 
 
 def recorded(chain: Network, preset: Any, images: Any) -> tuple[list[Any], list[Any]]:
@@ -133,7 +132,7 @@ def recorded(chain: Network, preset: Any, images: Any) -> tuple[list[Any], list[
     with winograd_everywhere():
         described = steps.steps(chain, composite(preset).rules(chain.layers))
         fast = [steps.prepare(*pair) for pair in zip(chain.layers, described, strict=True)]
-    slow = [{k: v for k, v in arrays.items() if k != steps.DENOMINATOR_FACTORS} for arrays in fast]
+    slow = [{k: v for k, v in arrays.items() if "denominator" not in k} for arrays in fast]
     both = [graph.record(described, weights, tf.constant(images), None)[1] for weights in (fast, slow)]
     return tf.nest.flatten(both[0]), tf.nest.flatten(both[1])
 
