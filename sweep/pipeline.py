@@ -152,9 +152,12 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
 
 
 def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
-    pieces = PIECES[stage](run.plan, run.store, set(run.missing(stage)))
+    wanted = run.missing(stage)
     with run.interrupts.draining(pool.drain):
-        failures = pool.run(pieces, run.advance)
+        failures = pool.run(PIECES[stage](run.plan, run.store, set(wanted)), run.advance)
+        if any(failure.input_lost for failure in failures):  # new pieces ask for it anew
+            left = set(run.store.missing(wanted))
+            failures = pool.run(PIECES[stage](run.plan, run.store, left), run.advance)
         run.finish(
             [
                 failed(stage, units_of(failure.work), f"{failure.reason} (tried {failure.attempts} times)")

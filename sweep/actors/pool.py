@@ -19,6 +19,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     GetTimeoutError,
+    ObjectLostError,
     OutOfMemoryError,
     RayError,
     RayTaskError,
@@ -41,6 +42,7 @@ VERDICT_SECONDS = 30.0
 """How long a worker that does not answer is asked before it is given up without a verdict."""
 PATIENCE_SECONDS = 1800.0
 """How long a pool without any worker waits for the cluster to offer one."""
+_LOST = (ActorUnavailableError, ObjectLostError)
 SCOUTS = 4
 """How many more nodes of a kind an autoscaling cluster is asked for at a time."""
 
@@ -54,6 +56,8 @@ class Failure:
     attempts: int
     refused: bool = False
     """Whether it was the store that refused, for longer than it is waited for."""
+    input_lost: bool = False
+    """Whether something that another process was to make for it was lost, with a node as a rule."""
 
 
 @dataclass(eq=False)
@@ -176,7 +180,7 @@ class WorkerPool:
             if isinstance(error.cause, StoreError):
                 self.drain()
                 return (Failure(task.work, str(error.cause), task.failures + 1, refused=True),)
-            return self._failed(task, last_line(error), queue)
+            return self._failed(task, last_line(error), queue, isinstance(error.cause, _LOST))
         except RayError as error:
             return self._lost(seat, error, queue, on_done)
         if seat.ready:
@@ -222,10 +226,10 @@ class WorkerPool:
             queue.put_back(task)
         return failures
 
-    def _failed(self, task: Task, reason: str, queue: Queue) -> Iterable[Failure]:
+    def _failed(self, task: Task, reason: str, queue: Queue, input_lost: bool = False) -> Iterable[Failure]:
         task = Task(task.work, task.failures + 1)
         if task.failures >= ATTEMPTS:
-            return (Failure(task.work, reason, task.failures),)
+            return (Failure(task.work, reason, task.failures, input_lost=input_lost),)
         queue.put_back(task)
         return ()
 
