@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from sweep.actors.cluster import cluster, share_context
-from sweep.actors.pool import WorkerPool
+from sweep.actors.pool import Failure, WorkerPool
 from sweep.actors.work import units_of
 from sweep.errors import LostError, Stopped, StoreError, WorkError
 from sweep.failures import failed, record
@@ -22,7 +22,7 @@ from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.run import Run, hold
 from sweep.sidecars import restore_sidecars, versions
-from sweep.store import REPLACED, Store
+from sweep.store import REPLACED, Store, Unit
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
 
@@ -152,12 +152,16 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
 
 
 def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
+    def work(missing: list[Unit]) -> list[Failure]:
+        return pool.run(PIECES[stage](run.plan, run.store, set(missing)), run.advance)
+
     wanted = run.missing(stage)
     with run.interrupts.draining(pool.drain):
-        failures = pool.run(PIECES[stage](run.plan, run.store, set(wanted)), run.advance)
-        if any(failure.input_lost for failure in failures):  # new pieces ask for it anew
-            left = set(run.store.missing(wanted))
-            failures = pool.run(PIECES[stage](run.plan, run.store, left), run.advance)
+        failures = work(wanted)
+        if lost := [unit for failure in failures if failure.input_lost for unit in units_of(failure.work)]:
+            # Once more: new pieces ask anew for what was lost.
+            failures = [failure for failure in failures if not failure.input_lost]
+            failures += work(run.store.missing(lost))
         run.finish(
             [
                 failed(stage, units_of(failure.work), f"{failure.reason} (tried {failure.attempts} times)")

@@ -88,6 +88,7 @@ def test_the_heart_beats_and_tells_the_progress(files: Files) -> None:
         while holder_of(files).heartbeat < now.heartbeat + 1:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert is_alive(files, holder_of(files), FAST)
 
 
 def test_of_many_at_once_one_wins(files: Files) -> None:

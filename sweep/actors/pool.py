@@ -42,7 +42,6 @@ VERDICT_SECONDS = 30.0
 """How long a worker that does not answer is asked before it is given up without a verdict."""
 PATIENCE_SECONDS = 1800.0
 """How long a pool without any worker waits for the cluster to offer one."""
-_LOST = (ActorUnavailableError, ObjectLostError)
 SCOUTS = 4
 """How many more nodes of a kind an autoscaling cluster is asked for at a time."""
 
@@ -180,7 +179,11 @@ class WorkerPool:
             if isinstance(error.cause, StoreError):
                 self.drain()
                 return (Failure(task.work, str(error.cause), task.failures + 1, refused=True),)
-            return self._failed(task, last_line(error), queue, isinstance(error.cause, _LOST))
+            if isinstance(
+                error.cause, ActorUnavailableError | ObjectLostError
+            ):  # and stays lost for this piece
+                return (Failure(task.work, last_line(error), task.failures + 1, input_lost=True),)
+            return self._failed(task, last_line(error), queue)
         except RayError as error:
             return self._lost(seat, error, queue, on_done)
         if seat.ready:
@@ -226,10 +229,10 @@ class WorkerPool:
             queue.put_back(task)
         return failures
 
-    def _failed(self, task: Task, reason: str, queue: Queue, input_lost: bool = False) -> Iterable[Failure]:
+    def _failed(self, task: Task, reason: str, queue: Queue) -> Iterable[Failure]:
         task = Task(task.work, task.failures + 1)
         if task.failures >= ATTEMPTS:
-            return (Failure(task.work, reason, task.failures, input_lost=input_lost),)
+            return (Failure(task.work, reason, task.failures),)
         queue.put_back(task)
         return ()
 

@@ -110,7 +110,7 @@ def _with_scales(described: Sequence[Step]) -> tuple[Step, ...]:
     multiple = False
     for step in reversed(described):
         if step.kind == "linear":
-            found.append(replace(step, scaled=multiple and bool(found) and found[-1].kind == "relu"))
+            found.append(replace(step, scaled=multiple and found[-1].kind == "relu"))
             multiple = len(step.inputs) == 1 and step.inputs != ["ones"]
         else:
             found.append(step)
