@@ -15,8 +15,9 @@ class InputError(SweepError):
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        super().__init__("\n".join(problems))
-        self.problems: Sequence[str] = problems
+        # A line each, even where they quote a key or a path that has line breaks.
+        self.problems: Sequence[str] = [" ".join(problem.splitlines()) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class WorkError(SweepError):

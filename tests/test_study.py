@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sweep.errors import InputError
@@ -117,6 +117,7 @@ _places = st.sampled_from(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=_places, value=_values)
+@example(place=("dataset",), value={"\n": None})
 def test_any_value_anywhere_is_accepted_or_refused_in_lines(
     small_study: SmallStudy, place: Any, value: Any
 ) -> None:
