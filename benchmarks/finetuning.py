@@ -16,9 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks.common import CAFFE, command_line, face_pixels, seconds, tell, vgg16_layers
-from sweep.evaluation import Evaluator
 from sweep.models.network import backbone_network, keras_model
-from sweep.readout import ReadoutTraining
+from sweep.numerics.evaluation import Evaluator
+from sweep.numerics.readout import ReadoutTraining
 from sweep.study import Finetune
 
 EPOCHS, CLASSES = 25, 101

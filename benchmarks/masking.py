@@ -15,10 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks.common import CAFFE, command_line, face_pixels, interleaved, tell, vgg16_layers
-from sweep.evaluation import Evaluator, Readouts
-from sweep.masking import masked, removal_ranks, removed_count, replacements
 from sweep.models.network import backbone_network, keras_model
-from sweep.readout import Readout
+from sweep.numerics.evaluation import Evaluator, Readouts
+from sweep.numerics.masking import masked, removal_ranks, removed_count, replacements
+from sweep.numerics.readout import Readout
 
 PERCENTS = (0.1, 0.316, 1.0, 3.16, 10.0, 31.6)
 CLASSES = (101, 2) * 5

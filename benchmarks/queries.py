@@ -25,7 +25,7 @@ from typing import Any
 
 import duckdb
 
-from sweep.queries import list_queries, run_query
+from sweep.analysis.queries import list_queries, run_query
 
 QUERIES = ("auc", "bins", "accuracy_curves", "anova_initialisation", "anova_source", "pairwise")
 PERCENTS = (0.0, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0)

@@ -26,10 +26,10 @@ import yaml
 from rich.console import Console
 
 from benchmarks.common import IMAGENET, ROOT, command_line, face_pixels, interleaved, tell
-from sweep.cost import size_of, stage_costs
 from sweep.plan import Plan, make_plan
-from sweep.progress import Display
-from sweep.store import Store
+from sweep.stages.cost import size_of, stage_costs
+from sweep.storage.store import Store
+from sweep.terminal.progress import Display
 
 COLD = ("features", "finetune", "predictions")
 """Stages that begin with starting processes."""
@@ -92,7 +92,7 @@ def write_study(folder: Path, name: str, **changes: dict[str, Any]) -> Path:
 
 def run(path: Path, address: str | None = None) -> tuple[Plan, Clock, float]:
     """Run a study into its own folder; its plan, the times, and the seconds it took in all."""
-    from sweep.pipeline import run_study
+    from sweep.runs.pipeline import run_study
 
     plan = make_plan(path)
     clock = Clock()
@@ -104,8 +104,8 @@ def run(path: Path, address: str | None = None) -> tuple[Plan, Clock, float]:
 
 def seconds_per_pass(plan: Plan) -> float:
     """A plain forward pass of one image with all cores, the mean over the study's backbones."""
-    from sweep.evaluation import Evaluator
     from sweep.models.network import backbone_network
+    from sweep.numerics.evaluation import Evaluator
 
     size = plan.study.dataset.input_size
     times = []
@@ -248,7 +248,7 @@ def driver_memory() -> list[dict[str, Any]]:
 
 def _hand_out(plan: Plan, context: Any) -> dict[str, Any]:
     from sweep.actors.pool import WorkerPool
-    from sweep.pieces import PIECES
+    from sweep.stages.pieces import PIECES
 
     handed: list[int] = []
     peak = [0]

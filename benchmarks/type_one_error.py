@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep import statistics
-from sweep.queries import list_queries
+from sweep.analysis.queries import list_queries
 
 LEVEL, TOLERANCE = 0.05, 0.015
 SEEDS, IMAGES = 5, 101

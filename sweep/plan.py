@@ -18,8 +18,8 @@ from sweep.keys import key_of
 from sweep.lrp import composite
 from sweep.lrp.reference import check_reference
 from sweep.models.weights import Layers, WeightSource, open_weights
-from sweep.schemas import MASKED_CELLS, SCHEMAS, with_extra
-from sweep.store import Unit
+from sweep.storage.schemas import MASKED_CELLS, SCHEMAS, with_extra
+from sweep.storage.store import Unit
 from sweep.study import Cell, Study, load_study
 
 FEATURE_CHUNK = 128

@@ -12,9 +12,9 @@ from benchmarks import common, finetuning, masking, study
 from benchmarks.pages import AIMS, page
 from benchmarks.run import PARTS, RESULTS, headline
 from sweep.actors.work import units_of
-from sweep.pieces import PIECES
 from sweep.plan import make_plan
-from sweep.store import Store
+from sweep.stages.pieces import PIECES
+from sweep.storage.store import Store
 
 # Of VGG-16's five blocks all, so that every shape is right, at its smallest size.
 SIZE = 32

@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from sweep.queries import list_queries, run_query
+from sweep.analysis.queries import list_queries, run_query
 from tests.studies import sweep, write_small_study
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,14 +10,14 @@ import duckdb
 import pandas as pd
 import pytest
 
+from sweep.analysis.queries import run_query
 from sweep.errors import DamagedError, InputError, StoreError
-from sweep.files import Files
-from sweep.holder import Tempo, read_holder
-from sweep.lease import HeldError, Lease, ask
-from sweep.queries import run_query
-from sweep.store import DAMAGED, PARKED, Store
+from sweep.runs.holder import Tempo, read_holder
+from sweep.runs.lease import HeldError, Lease, ask
+from sweep.storage.files import Files
+from sweep.storage.store import DAMAGED, PARKED, Store
 from tests.queries.simulated import Study, factorial, write
-from tests.test_store import SCHEMA, rows, unit
+from tests.storage.test_store import SCHEMA, rows, unit
 
 
 def test_units_are_written_found_read_and_parked(bucket: str) -> None:

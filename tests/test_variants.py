@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweep.errors import InputError
-from sweep.masking import masked, random_ranks, removal_ranks, removed_count, replacements
 from sweep.models.network import keras_model
+from sweep.numerics.masking import masked, random_ranks, removal_ranks, removed_count, replacements
+from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
-from sweep.readout import Readout
-from sweep.store import Store
-from sweep.verification import sample_maps, verify
+from sweep.runs.verification import sample_maps, verify
+from sweep.storage.store import Store
 from tests.studies import SmallStudy, sweep, write_small_study
 
 PERCENTS = [0, 3, 20, 100]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sweep.masking import removed_count
+from sweep.numerics.masking import removed_count
+from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
-from sweep.readout import Readout
 from tests.studies import SmallStudy, sweep, write_small_study
 
 
@@ -110,7 +110,7 @@ def test_accuracies_equal_keras_evaluate(finished: Finished) -> None:
 def test_a_cell_of_masked_equals_a_mask_made_by_hand_and_keras_predict(
     finished: Finished, source: str, destination: str
 ) -> None:
-    from sweep.masking import random_ranks
+    from sweep.numerics.masking import random_ranks
 
     model = finished.keras_model(destination)
     pretraining, task, _ = destination.split("-")

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from sweep.data.images import VALIDATION, split, squared
-from sweep.readout import ReadoutTraining
+from sweep.numerics.readout import ReadoutTraining
 from sweep.study import Finetune
 from tools import small_vgg
 from tools.small_vgg import INPUT_SIZE, Array

@@ -12,13 +12,13 @@ from sweep.actors.cluster import share_context
 from sweep.actors.devices import alive_nodes, shares_of
 from sweep.actors.pool import start_worker
 from sweep.actors.work import Context
-from sweep.cost import Size, Speed
 from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.models.weights import Layers
 from sweep.plan import Plan
-from sweep.schemas import SCHEMAS
-from sweep.store import Store, Unit
+from sweep.stages.cost import Size, Speed
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Store, Unit
 
 SECONDS = 3.0
 """How long each kind of work is repeated."""
@@ -75,7 +75,7 @@ def measure(context: Context, evaluator: Any, inputs: Any, scratch: str, index: 
 
 
 def _training_flops(features: Any, n_classes: int) -> float:
-    from sweep.readout import ReadoutTraining
+    from sweep.numerics.readout import ReadoutTraining
     from sweep.study import Finetune
 
     images = 512

@@ -10,7 +10,7 @@ from sweep.actors.work import Context
 from sweep.errors import InputError
 from sweep.models.weights import Layers
 from sweep.plan import STAGES, Plan
-from sweep.store import Store
+from sweep.storage.store import Store
 
 
 @contextmanager

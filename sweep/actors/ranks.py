@@ -11,9 +11,9 @@ from typing import Any
 import ray
 
 from sweep.actors.devices import alive_nodes
-from sweep.arrays import matrix
-from sweep.masking import Order, random_ranks, removal_ranks
-from sweep.store import Store, Unit
+from sweep.numerics.masking import Order, random_ranks, removal_ranks
+from sweep.storage.arrays import matrix
+from sweep.storage.store import Store, Unit
 
 RETRIES = 2
 """How often ranking is tried again that ended with its process."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import ray
 
 from sweep.models.weights import Preprocessing
-from sweep.store import Store, Unit
+from sweep.storage.store import Store, Unit
 from sweep.study import Masking
 
 

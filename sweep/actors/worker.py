@@ -20,10 +20,10 @@ from sweep.actors.work import (
     Work,
     units_of,
 )
-from sweep.arrays import lists, matrix
-from sweep.masking import Fill, removed_count, replacements
-from sweep.similarity import pearson, standardized
-from sweep.store import Unit
+from sweep.numerics.masking import Fill, removed_count, replacements
+from sweep.numerics.similarity import pearson, standardized
+from sweep.storage.arrays import lists, matrix
+from sweep.storage.store import Unit
 
 Array = np.ndarray[Any, Any]
 Rows = dict[str, Any]
@@ -286,14 +286,14 @@ class Bench:
         return backbone_network(ray.get(self._context.layers[backbone]), pixels.shape[1])
 
     def _make_evaluator(self, backbone: str) -> Any:
-        from sweep.evaluation import Evaluator
+        from sweep.numerics.evaluation import Evaluator
 
         return Evaluator(self._network(backbone))
 
     def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
         """The readouts of `models`; zeros hold the place of those that are not stored."""
-        from sweep.evaluation import Readouts
-        from sweep.readout import Readout
+        from sweep.numerics.evaluation import Readouts
+        from sweep.numerics.readout import Readout
 
         stored = {model: self._readout(model) for model in models if model.stored}
         features = len(next(iter(stored.values())).kernel)
@@ -305,7 +305,7 @@ class Bench:
         )
 
     def _load_readout(self, model: ModelRef) -> Any:
-        from sweep.readout import Readout
+        from sweep.numerics.readout import Readout
 
         return Readout.from_bytes(self._store.read_weights(model.unit))
 

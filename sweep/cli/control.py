@@ -9,10 +9,10 @@ import click
 
 from sweep.cli.options import open_files, results_option, study_argument
 from sweep.errors import WorkError
-from sweep.files import Files
-from sweep.holder import Holder, is_alive, read_holder, tempo_of
-from sweep.interrupt import DRAIN_SECONDS
-from sweep.lease import Wish, ask, drop
+from sweep.runs.holder import Holder, is_alive, read_holder, tempo_of
+from sweep.runs.interrupt import DRAIN_SECONDS
+from sweep.runs.lease import Wish, ask, drop
+from sweep.storage.files import Files
 
 CANCEL_SECONDS = 15.0
 """How long a run on this machine may take to end by itself before `sweep cancel` kills its process."""

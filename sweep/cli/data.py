@@ -24,8 +24,8 @@ def data_show(source: str, sheet: Path) -> None:
     """
     from sweep.data.images import load_images
     from sweep.data.show import THUMBNAIL, contact_sheet, counts
-    from sweep.report.tables import print_table
     from sweep.study import Dataset
+    from sweep.terminal.tables import print_table
 
     images = load_images(Dataset(source=source, input_size=THUMBNAIL), Path())
     click.echo(f"{len(images.ids):,} images, split as a study with the default settings would")

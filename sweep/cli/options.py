@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from sweep.files import Files
 from sweep.plan import Plan, make_plan
-from sweep.store import Store
+from sweep.storage.files import Files
+from sweep.storage.store import Store
 from sweep.study import load_study
 
 DEFAULT_RESULTS = "results"

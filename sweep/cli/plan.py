@@ -14,12 +14,12 @@ from rich.table import Table
 
 from sweep.cli.options import address_option, open_study, results_option, study_argument
 from sweep.cli.study import show
-from sweep.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of, stage_costs
 from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
 from sweep.models.weights import Layers
 from sweep.plan import Plan
-from sweep.store import Store
+from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of, stage_costs
+from sweep.storage.store import Store
 
 CALIBRATION = "calibration.json"
 """File under the results root that keeps what was measured, so that a second look costs nothing."""

@@ -8,8 +8,8 @@ import click
 
 from sweep.cli.options import results_option
 from sweep.errors import InputError
-from sweep.files import Files
-from sweep.manifest import STUDY
+from sweep.storage.checksums import STUDY
+from sweep.storage.files import Files
 
 
 @click.command()
@@ -35,8 +35,8 @@ def query(
     sweep query auc
     sweep query bins --study umist --set draws=1000 --format csv > bins.csv
     """
-    from sweep.queries import list_queries, run_query
-    from sweep.report.tables import print_table, write_table
+    from sweep.analysis.queries import list_queries, run_query
+    from sweep.terminal.tables import print_table, write_table
 
     if listing or name is None:
         for known in list_queries():

@@ -10,9 +10,9 @@ from rich.table import Table
 
 from sweep.cli.options import DEFAULT_RESULTS, address_option, open_study, results_option, study_argument
 from sweep.errors import Stopped, WorkError
-from sweep.health import notes, set_damaged_aside
 from sweep.plan import STAGES, Plan
-from sweep.store import Store
+from sweep.runs.health import notes, set_damaged_aside
+from sweep.storage.store import Store
 
 
 @click.command()
@@ -38,9 +38,9 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
-    from sweep.pipeline import run_study
-    from sweep.progress import Display
     from sweep.report.summary import summarise
+    from sweep.runs.pipeline import run_study
+    from sweep.terminal.progress import Display
     from sweep.tracking import how_to_open, tracking_uri
 
     with Display() as display:
@@ -76,7 +76,7 @@ def status(study: Path, results: str, watching: bool, check: bool) -> None:
     """
     plan, store = open_study(study, results)
     if watching:
-        from sweep.watch import watch
+        from sweep.terminal.watch import watch
 
         with contextlib.suppress(KeyboardInterrupt):
             watch(plan, store, Console())

@@ -31,10 +31,10 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
     sweep verify studies/umist.yaml --sample 200 --tolerance 1e-5
     """
     plan, store = open_study(study, results)
-    from sweep.progress import Display
+    from sweep.runs.verification import sample_maps
+    from sweep.runs.verification import verify as compare
+    from sweep.terminal.progress import Display
     from sweep.tracking import log_verification
-    from sweep.verification import sample_maps
-    from sweep.verification import verify as compare
 
     total = sum(map(len, sample_maps(plan, sample, seed).values()))
     with Display() as display:

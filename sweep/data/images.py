@@ -13,7 +13,7 @@ from PIL import Image
 from sweep.data.sources import read_source
 from sweep.errors import InputError
 from sweep.keys import key_of, key_of_array
-from sweep.schemas import SCHEMAS, with_extra
+from sweep.storage.schemas import SCHEMAS, with_extra
 from sweep.study import Dataset, RelevanceImages
 
 TRAIN, VALIDATION = "train", "validation"

@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from sweep.analysis.queries import Value, run_query
 from sweep.errors import WorkError
 from sweep.plan import STAGES, Plan
-from sweep.provenance import TableIdentity, table_identities
-from sweep.queries import Value, run_query
 from sweep.report.style import Looks, looks_of
-from sweep.store import Store
+from sweep.runs.provenance import TableIdentity, table_identities
+from sweep.storage.store import Store
 
 LOG, LINEAR = "log", "linear"
 """The axes of percent removed over which an area can be taken."""

@@ -7,9 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep import __version__
-from sweep.manifest import write_files
 from sweep.plan import Plan
-from sweep.provenance import code_commit, environment, study_sha256
 from sweep.report.answers import LOG, Answers
 from sweep.report.exhibits import Exhibit, exhibits
 from sweep.report.page_tables import (
@@ -28,6 +26,8 @@ from sweep.report.sentences import (
     initialisation_findings,
     source_findings,
 )
+from sweep.runs.provenance import code_commit, environment, study_sha256
+from sweep.storage.checksums import write_files
 
 FILLS = {
     "mean": "the channel mean",

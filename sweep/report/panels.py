@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from sweep.arrays import matrix
 from sweep.plan import Model, Plan
 from sweep.report.pictures import coloured, montage, overlaid, saturation
-from sweep.store import Store
+from sweep.storage.arrays import matrix
+from sweep.storage.store import Store
 
 FACES = 6
 """Faces on a panel, from the first unit of maps."""

@@ -6,11 +6,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweep.arrays import matrix
-from sweep.masking import random_ranks, removal_ranks
+from sweep.numerics.masking import random_ranks, removal_ranks
 from sweep.report.answers import Answers
 from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
+from sweep.storage.arrays import matrix
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sweep.masking import removed_count
+from sweep.numerics.masking import removed_count
 from sweep.report.style import SIGNED, Looks, styled
 
 Array = np.ndarray[Any, Any]

@@ -4,11 +4,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweep.analysis.queries import run_query
 from sweep.plan import Plan
-from sweep.queries import run_query
 from sweep.report.sentences import AS_PRINTED
-from sweep.report.tables import print_table
-from sweep.store import Store
+from sweep.storage.store import Store
+from sweep.terminal.tables import print_table
 
 
 def summarise(plan: Plan, store: Store) -> None:

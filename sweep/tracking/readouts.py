@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sweep.errors import InputError, WorkError
 
 if TYPE_CHECKING:
-    from sweep.readout import Readout
+    from sweep.numerics.readout import Readout
 
 READOUT = "readout.npz"
 """The weights among a run's artifacts."""
@@ -27,7 +27,7 @@ def load_readout(run_id: str, uri: str | None = None) -> "Readout":
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    from sweep.readout import Readout
+    from sweep.numerics.readout import Readout
 
     server = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not server:
@@ -51,7 +51,7 @@ def load_readout(run_id: str, uri: str | None = None) -> "Readout":
 
 
 def _stored(address: str) -> bytes:
-    from sweep.store import Store
+    from sweep.storage.store import Store
 
     root, _, name = address.rpartition("/weights/")
     return Store(root).read_file(f"weights/{name}")

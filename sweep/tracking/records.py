@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sweep import __version__
 from sweep.plan import Model, Plan
-from sweep.provenance import TableIdentity, code_commit, environment, study_sha256
+from sweep.runs.provenance import TableIdentity, code_commit, environment, study_sha256
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """Columns of the table `epochs` that are recorded per epoch."""

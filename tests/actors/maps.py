@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sweep.arrays import lists
 from sweep.keys import key_of
-from sweep.schemas import SCHEMAS
-from sweep.store import Store, Unit
+from sweep.storage.arrays import lists
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Store, Unit
 
 
 def store_maps(store: Store, name: str, maps: np.ndarray[Any, Any]) -> Unit:

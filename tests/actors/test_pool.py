@@ -18,8 +18,8 @@ from sweep.actors.queue import Queue, Task
 from sweep.actors.work import Context, Similarity
 from sweep.actors.worker import Bench
 from sweep.keys import key_of
-from sweep.schemas import SCHEMAS
-from sweep.store import Store, Unit
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Store, Unit
 from tests.actors.maps import store_maps
 from tests.chaos.harness import named
 from tests.chaos.lethal import LethalStore

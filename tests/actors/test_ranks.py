@@ -10,8 +10,8 @@ import pytest
 import ray
 
 from sweep.actors.ranks import RETRIES, Rankers
-from sweep.masking import random_ranks, removal_ranks
-from sweep.store import Store
+from sweep.numerics.masking import random_ranks, removal_ranks
+from sweep.storage.store import Store
 from tests.actors.maps import store_maps
 from tests.chaos.harness import kill, named, wait_until
 from tests.chaos.lethal import LethalStore

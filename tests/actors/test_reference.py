@@ -10,7 +10,7 @@ from sweep.actors.worker import _Reference
 from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.lrp import Dense, Network, relevance
-from sweep.store import Unit
+from sweep.storage.store import Unit
 from tests.lrp import nets
 
 

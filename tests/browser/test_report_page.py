@@ -9,7 +9,7 @@ import pytest
 from sweep.plan import make_plan
 from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
-from sweep.store import Store
+from sweep.storage.store import Store
 from tests.browser.conftest import Browser
 from tests.report.simulated import simulate
 from tests.studies import write_small_study

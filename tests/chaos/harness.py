@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from sweep.plan import STAGES, Plan
-from sweep.store import Store
+from sweep.storage.store import Store
 from tests.studies import SWEEP, SmallStudy
 
 RUN_SECONDS = 900

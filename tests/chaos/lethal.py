@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sweep.store import Store, Unit
+from sweep.storage.store import Store, Unit
 
 
 class LethalStore(Store):

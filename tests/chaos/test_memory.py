@@ -9,7 +9,7 @@ import pytest
 import ray
 
 from sweep.actors.pool import ATTEMPTS, WorkerPool
-from sweep.store import Store, Unit
+from sweep.storage.store import Store, Unit
 from tests.actors.test_pool import around_poison, context, units
 
 pytestmark = pytest.mark.chaos

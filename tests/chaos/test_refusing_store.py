@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sweep.files import PATIENCE
 from sweep.plan import make_plan
-from sweep.store import Store
+from sweep.storage.files import PATIENCE
+from sweep.storage.store import Store
 from tests.chaos.harness import RUN_SECONDS, assert_whole, contents, run, running, stored, wait_until
 from tests.chaos.test_chaos import chaos_study
 from tests.studies import SmallStudy

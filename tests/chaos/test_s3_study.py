@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.files import Files
 from sweep.plan import make_plan
-from sweep.store import DAMAGED, Store
+from sweep.storage.files import Files
+from sweep.storage.store import DAMAGED, Store
 from tests.chaos.harness import RUN_SECONDS, TABLES, flipped, kill, run, running, wait_until
 from tests.chaos.test_chaos import chaos_study
 from tests.studies import SmallStudy, sweep

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from sweep.schemas import MASKED_CELLS, SCHEMAS, with_extra
+from sweep.storage.schemas import MASKED_CELLS, SCHEMAS, with_extra
 
 PERCENTS = (0.0, 0.1, 1.0, 10.0, 31.6, 100.0)
 

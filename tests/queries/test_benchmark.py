@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.queries import run_query
+from sweep.analysis.queries import run_query
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "queries.py"
 SCRIPT = runpy.run_path(str(PATH))

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from sweep.queries import list_queries, run_query
+from sweep.analysis.queries import list_queries, run_query
 from tests.queries.simulated import Study, factorial, write
 from tests.studies import SWEEP, sweep
 

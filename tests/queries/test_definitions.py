@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
-from sweep.queries import run_query
+from sweep.analysis.queries import run_query
 from tests.queries.simulated import Study, expected_auc, factorial, relation, studies, write
 
 

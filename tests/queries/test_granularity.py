@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
+from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError
-from sweep.queries import list_queries, run_query
-from sweep.schemas import MASKED_CELLS
+from sweep.storage.schemas import MASKED_CELLS
 from tests.queries.simulated import Study, factorial, studies, write
 
 READERS = [query.name for query in list_queries() if "masked" in query.reads]

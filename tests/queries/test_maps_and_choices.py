@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweep.queries import run_query
-from sweep.schemas import SCHEMAS
+from sweep.analysis.queries import run_query
+from sweep.storage.schemas import SCHEMAS
 from tests.queries.simulated import Study, factorial, relation, write
 
 Votes = dict[tuple[str, str], dict[str, Any]]

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import sweep.queries
+import sweep.analysis.queries
+from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError, WorkError
-from sweep.queries import list_queries, run_query
 from tests.queries.simulated import Study, factorial, write
 
 SQL = Path(__file__).parents[2] / "queries"
@@ -43,7 +43,7 @@ def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
-def test_a_header_tells_what_the_answer_holds(query: sweep.queries.Query, root: Path) -> None:
+def test_a_header_tells_what_the_answer_holds(query: sweep.analysis.queries.Query, root: Path) -> None:
     assert query.question.endswith("?")
     assert query.paper
     assert query.reads
@@ -53,7 +53,7 @@ def test_a_header_tells_what_the_answer_holds(query: sweep.queries.Query, root: 
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
-def test_the_shell_gives_the_same_answer(query: sweep.queries.Query, root: Path) -> None:
+def test_the_shell_gives_the_same_answer(query: sweep.analysis.queries.Query, root: Path) -> None:
     assert_shell_agrees(query, root)
 
 
@@ -63,7 +63,7 @@ def test_the_shell_reads_counts_per_cell(tmp_path: Path) -> None:
     assert_shell_agrees(auc, tmp_path)
 
 
-def assert_shell_agrees(query: sweep.queries.Query, root: Path) -> None:
+def assert_shell_agrees(query: sweep.analysis.queries.Query, root: Path) -> None:
     """Run the files in the stand-alone shell as a user would, and compare with the answer in Python."""
     order = ["functions", "views", "auc"] if query.name != "auc" else ["functions", "views"]
     order += [needed for needed in query.needs if needed != "auc"]
@@ -177,7 +177,7 @@ def test_the_shell_names_a_missing_table(root: Path, tmp_path: Path) -> None:
 def test_files_of_an_installed_wheel(monkeypatch: pytest.MonkeyPatch, root: Path, tmp_path: Path) -> None:
     package = tmp_path / "site-packages" / "sweep"
     shutil.copytree(SQL, package / "_sql")
-    monkeypatch.setattr(sweep.queries, "__file__", str(package / "queries.py"))
+    monkeypatch.setattr(sweep.analysis.queries, "__file__", str(package / "analysis" / "queries.py"))
     assert [query.path.parent for query in list_queries()] == [package / "_sql"] * len(NAMES)
     assert run_query("auc", str(root)).num_rows
     shutil.rmtree(package / "_sql")
@@ -186,6 +186,6 @@ def test_files_of_an_installed_wheel(monkeypatch: pytest.MonkeyPatch, root: Path
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = "import sys, sweep.queries; print(*sorted({'ray', 'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
+    code = "import sys, sweep.analysis.queries; print(*sorted({'ray', 'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

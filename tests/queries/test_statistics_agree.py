@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from sweep import statistics
+from sweep.analysis.queries import run_query
 from sweep.errors import InputError
-from sweep.queries import run_query
 from tests.queries.simulated import Study, expected_auc, factorial, studies, write
 
 FIGURES = ["df", "df_error", "sum_sq", "sum_sq_error", "f", "p"]

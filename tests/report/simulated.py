@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sweep.keys import generator
 from sweep.plan import Plan
-from sweep.store import Store, Unit
+from sweep.storage.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:

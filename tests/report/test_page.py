@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sweep.analysis.queries import run_query
 from sweep.errors import WorkError
 from sweep.plan import Plan, make_plan
-from sweep.queries import run_query
 from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
 from sweep.report.sentences import f_test
-from sweep.store import Store
+from sweep.storage.store import Store
 from tests.report.simulated import simulate
 from tests.studies import SmallStudy, sweep, write_small_study
 

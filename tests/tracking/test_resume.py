@@ -6,9 +6,9 @@ import time
 import pytest
 from mlflow import MlflowClient
 
-from sweep.arrays import matrix
 from sweep.plan import make_plan
-from sweep.store import Store
+from sweep.storage.arrays import matrix
+from sweep.storage.store import Store
 from sweep.tracking import FINISHED, load_readout
 from tests.chaos.harness import descendants, kill
 from tests.studies import SWEEP, SmallStudy, sweep

@@ -18,11 +18,11 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.errors import InputError, WorkError
+from sweep.numerics.readout import Readout
 from sweep.plan import Model, Plan, make_plan
-from sweep.provenance import table_identities
-from sweep.readout import Readout
 from sweep.report.panels import model_files
-from sweep.store import Store
+from sweep.runs.provenance import table_identities
+from sweep.storage.store import Store
 from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, tracker
 from tests.report.simulated import readout, simulate
 from tests.studies import write_small_study

@@ -1,0 +1,1 @@
+"""Runs the SQL of queries/ on a study's tables."""

@@ -1,0 +1,194 @@
+"""The SQL files of the project, and how to run one from Python.
+
+A file of `queries/` runs in the stand-alone DuckDB shell as it is. This module finds the files, reads what each
+answers from its header comment, checks that the tables it reads exist, and binds parameters as DuckDB variables.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from sweep.errors import InputError, WorkError
+from sweep.storage.files import for_fsspec
+
+Value = str | int | float | bool
+"""What a parameter can be bound to."""
+
+_PREAMBLE = ("functions", "views")
+"""Files without an answer of their own, read before any other."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One SQL file and what its header says."""
+
+    name: str
+    """File name without `.sql`."""
+    question: str
+    """The question it answers."""
+    returns: str
+    """The columns of its answer and what they mean."""
+    paper: str
+    """The sentence or figure of the paper it stands for."""
+    reads: tuple[str, ...]
+    """Tables whose files must exist."""
+    needs: tuple[str, ...]
+    """Queries that must have run before it in the same session."""
+    parameters: tuple[str, ...]
+    """Names of the variables that change its answer."""
+    path: Path
+    """Where the file is."""
+
+
+def list_queries() -> list[Query]:
+    """All queries that give an answer, by name."""
+    paths = sorted(_folder().glob("*.sql"))
+    return [_described(path) for path in paths if path.stem not in _PREAMBLE]
+
+
+def run_query(
+    name: str,
+    results: str,
+    parameters: Mapping[str, Value] | None = None,
+    connection: duckdb.DuckDBPyConnection | None = None,
+) -> pa.Table:
+    """Run one SQL file on the tables of a study.
+
+    Args:
+        name: a name from `list_queries`.
+        results: folder or address (`s3://...`) of the tables of a study.
+        parameters: values of the query's parameters; each is bound as a DuckDB variable, never pasted into SQL.
+        connection: a DuckDB connection of the caller's, with limits of its own; afterwards it has the views of
+            `queries/views.sql` and what the query leaves, for further SQL. By default a new one, closed again.
+
+    Returns:
+        The answer of the file's last statement; the header of the file tells the columns.
+
+    Raises:
+        InputError: for an unknown query or parameter, a value that cannot be used, or a table without files.
+        WorkError: when the query itself fails.
+    """
+    known = {query.name: query for query in list_queries()}
+    if name not in known:
+        raise InputError(f"no query is called {name!r}; there are: {', '.join(known)}")
+    query = known[name]
+    chosen = dict(parameters or {})
+    unknown = sorted(set(chosen) - set(query.parameters))
+    if unknown:
+        takes = ", ".join(query.parameters) or "none"
+        raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
+
+    with nullcontext(connection) if connection else duckdb.connect(":memory:") as session:
+        if "://" in results and not session.filesystem_is_registered(results.partition("://")[0]):
+            # Read by the file system that wrote the tables, so that no DuckDB extension need be fetched.
+            session.register_filesystem(for_fsspec(results))
+        session.execute("SET VARIABLE results = ?", [results.rstrip("/")])
+        for parameter in {parameter for other in known.values() for parameter in other.parameters}:
+            # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is
+            # NULL, so that the settings of an earlier query on the same connection are forgotten.
+            session.execute(f"SET VARIABLE {parameter} = ?", [chosen.get(parameter)])
+        try:
+            _require_tables(session, query, results)
+            for stem in (*_PREAMBLE, *_order(query, known)):
+                answer = _execute(session, (_folder() / f"{stem}.sql").read_text(encoding="utf-8"))
+        except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            raise InputError(f"query {name!r}: {_first_line(error)}") from error
+        except duckdb.Error as error:
+            raise WorkError(f"query {name!r} failed: {_first_line(error)}") from error
+        except RuntimeError as error:
+            if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
+    return answer
+
+
+def _folder() -> Path:
+    """The SQL files: beside the package in a checkout, inside it in an installed wheel."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_sql", package.parent / "queries"):
+        if (folder / "views.sql").is_file():
+            return folder
+    raise InputError(
+        f"the SQL files are missing: neither {package / '_sql'} nor queries/ has them; reinstall"
+    )
+
+
+def _described(path: Path) -> Query:
+    fields = _header(path.read_text(encoding="utf-8"))
+    return Query(
+        name=path.stem,
+        question=fields["question"],
+        returns=fields["returns"],
+        paper=fields["paper"],
+        reads=_names(fields["reads"]),
+        needs=_names(fields.get("needs", "none")),
+        parameters=_names(fields["parameters"]),
+        path=path,
+    )
+
+
+def _header(text: str) -> dict[str, str]:
+    """The fields of the opening comment: `-- Field: text`, continued by lines that are indented further."""
+    fields: dict[str, str] = {}
+    field = ""
+    for line in text.splitlines():
+        if not line.startswith("-- "):
+            break
+        started = re.match(r"-- ([A-Z][a-z]+): (.*)", line)
+        if started:
+            field = started[1].lower()
+            fields[field] = started[2].strip()
+        elif field:
+            fields[field] += " " + line[2:].strip()
+    return fields
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return () if listed == "none" else tuple(name.strip() for name in listed.split(","))
+
+
+def _order(query: Query, known: Mapping[str, Query]) -> Iterator[str]:
+    """The queries that must run, each once and after those it needs; `query` itself comes last."""
+    done: set[str] = set()
+
+    def visit(one: Query) -> Iterator[str]:
+        for needed in one.needs:
+            yield from visit(known[needed])
+        if one.name not in done:
+            done.add(one.name)
+            yield one.name
+
+    yield from visit(query)
+
+
+def _require_tables(connection: duckdb.DuckDBPyConnection, query: Query, results: str) -> None:
+    missing = []
+    for table in query.reads:
+        pattern = f"{results.rstrip('/')}/{table}/*.parquet"
+        if not connection.execute("FROM glob(?) LIMIT 1", [pattern]).fetchall():
+            missing.append(
+                f"query {query.name!r} reads the table {table!r}, which has no files under {results}"
+            )
+    if missing:
+        raise InputError(*(f"{problem}; finish the study with: sweep run" for problem in missing))
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+    """Run all statements of a file and return the answer of the last one."""
+    *before, last = connection.extract_statements(text)
+    for statement in before:
+        connection.execute(statement)
+    if last.type != duckdb.StatementType.SELECT:
+        connection.execute(last)
+        return pa.table({})
+    return connection.sql(last.query).to_arrow_table()
+
+
+def _first_line(error: duckdb.Error) -> str:
+    """What went wrong, without the class of the error that DuckDB puts in front, and without the SQL after it."""
+    return str(error).splitlines()[0].removeprefix("Invalid Input Error: ").removeprefix("Conversion Error: ")

@@ -1,0 +1,1 @@
+"""Readouts, masks, evaluation and similarity as pure arrays; neither Ray nor MLflow."""

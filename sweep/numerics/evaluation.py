@@ -1,0 +1,83 @@
+"""What a backbone makes of many inputs: features, plain or masked at any number of levels, and all readouts' logits.
+
+Pure TensorFlow. Inputs, ranks and replacements are sent to the device once; the masks of all levels are made there.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sweep.lrp.network import Network
+from sweep.lrp.program import program_of, weights_of
+from sweep.lrp.steps import steps
+from sweep.numerics.readout import Readout
+
+Array = np.ndarray[Any, Any]
+Tensor = Any
+
+BATCH_PIXELS = 400_000
+"""Input pixels per forward pass: enough to fill a device, little enough that activations stay below 2 GB."""
+
+
+class Evaluator:
+    """A backbone, ready to run."""
+
+    def __init__(self, network: Network) -> None:
+        described = steps(network, [None] * len(network.layers))
+        self._program, self._weights = program_of(described), weights_of(network, described)
+        height, width, _ = network.input_shape
+        self.batch = max(1, BATCH_PIXELS // (height * width))
+        """Images per forward pass."""
+
+    def features(self, inputs: Array) -> Tensor:
+        """Features (image, feature) of `inputs` (image, height, width, channel)."""
+        on_device = tf.constant(inputs)
+        return tf.concat([self._run(on_device[part]) for part in self._parts(len(inputs))], axis=0)
+
+    def masked_features(
+        self, inputs: Array, replacement: Array, ranks: Array, counts: Sequence[int]
+    ) -> list[Tensor]:
+        """Features (image, feature) for each of `counts`: that many pixels, the first of `ranks`, replaced.
+
+        `ranks` is (image, pixel), `replacement` as given by `sweep.numerics.masking.replacements`. Passes run across levels, so
+        that few images at many levels fill them as well as many images do.
+        """
+        inputs, replacement = tf.constant(inputs), tf.constant(replacement)
+        ranks = tf.reshape(tf.constant(ranks), (*inputs.shape[:3], 1))
+        # One row per level and image: which image it is, and how many of its pixels are replaced.
+        images = np.tile(np.arange(len(inputs)), len(counts))
+        removed = np.repeat(np.asarray(counts, np.int32), len(inputs)).reshape(-1, 1, 1, 1)
+        outputs = []
+        for part in self._parts(len(images)):
+            rows = images[part]
+            instead = replacement if len(replacement) == 1 else tf.gather(replacement, rows)
+            outputs.append(
+                self._run(tf.where(tf.gather(ranks, rows) < removed[part], instead, tf.gather(inputs, rows)))
+            )
+        levels: list[Tensor] = tf.split(tf.concat(outputs, axis=0), len(counts))
+        return levels
+
+    def _run(self, inputs: Tensor) -> Tensor:
+        return self._program.run(self._weights, inputs)
+
+    def _parts(self, rows: int) -> list[slice]:
+        """As few parts as the batch allows, as equal as can be: a last pass of a few rows costs more per row."""
+        count = -(-rows // self.batch)
+        ends = [rows * part // count for part in range(count + 1)]
+        return [slice(start, end) for start, end in pairwise(ends)]
+
+
+class Readouts:
+    """Readouts of one backbone, side by side: one matrix product answers for all."""
+
+    def __init__(self, readouts: Sequence[Readout]) -> None:
+        self._kernel = tf.constant(np.concatenate([readout.kernel for readout in readouts], axis=1))
+        self._bias = tf.constant(np.concatenate([readout.bias for readout in readouts]))
+        self._ends = np.cumsum([len(readout.bias) for readout in readouts])[:-1]
+
+    def logits(self, features: Tensor) -> list[Array]:
+        """Logits (image, class) of each readout, of `features` (image, feature)."""
+        return np.split((features @ self._kernel + self._bias).numpy(), self._ends, axis=1)

@@ -1,0 +1,173 @@
+"""A study from beginning to end: each stage asks the store what is missing and hands that to the workers."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from sweep.actors.cluster import cluster, share_context
+from sweep.actors.pool import Failure, WorkerPool
+from sweep.actors.trials import finetune
+from sweep.actors.work import units_of
+from sweep.errors import LostError, Stopped, StoreError, WorkError
+from sweep.models.weights import Layers
+from sweep.plan import Plan
+from sweep.report.answers import answers_of
+from sweep.report.page import write_report
+from sweep.report.panels import model_files
+from sweep.runs.failures import failed, record
+from sweep.runs.interrupt import Interrupts
+from sweep.runs.lease import Lease
+from sweep.runs.run import Run, hold
+from sweep.runs.sidecars import restore_sidecars, versions
+from sweep.stages.needs import stages_from
+from sweep.stages.pieces import PIECES
+from sweep.storage.checksums import STUDY, write_files
+from sweep.storage.store import REPLACED, Store, Unit
+from sweep.terminal.progress import Display
+from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
+
+
+def run_study(
+    plan: Plan,
+    store: Store,
+    results: str,
+    display: Display,
+    address: str | None = None,
+    refresh: str | None = None,
+) -> None:
+    """Bring a study to its end, doing only what is not stored yet.
+
+    `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. `refresh` names
+    a stage to compute anew, with all that is made from it. Raises WorkError listing what failed, after everything
+    else was done; HeldError where another run of the study is alive; Stopped where this one was asked to stop.
+    """
+    layers = plan.load_layers()
+    with Interrupts(display.say) as interrupts:
+        try:
+            with hold(plan, store, display, interrupts) as lease:
+                _run(plan, layers, store, results, display, lease, interrupts, address, refresh)
+        except KeyboardInterrupt:
+            raise interrupts.end or Stopped("stopped") from None
+
+
+def _run(
+    plan: Plan,
+    layers: Mapping[str, Layers],
+    store: Store,
+    results: str,
+    display: Display,
+    lease: Lease,
+    interrupts: Interrupts,
+    address: str | None,
+    refresh: str | None,
+) -> None:
+    everything = plan.all_units()
+    store.files.clear_temporary()
+    store.arrange(everything)
+    if refresh is not None:
+        renewed = (unit for stage in stages_from(refresh) for unit in plan.units(stage))
+        store.set_aside((unit.path for unit in renewed), REPLACED)
+    write_files(store, {STUDY: plan.path.read_bytes()})
+    restore_sidecars(store, plan)
+    tracker = Tracker(plan, results)
+    display.on_finish = tracker.stage_done
+    run = Run(plan, store, tracker, display, lease, interrupts, versions())
+    status = KILLED
+    refused: StoreError | None = None
+    try:
+        if store.missing(everything):
+            with cluster(address) as joined:
+                _compute(run, layers, joined)
+                if run.damaged_inputs():
+                    display.say("What was damaged is made anew.")
+                    _compute(run, layers, joined)
+        else:
+            display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
+        _catch_up(run)
+        if not run.failures:
+            _publish(run)
+        status = FAILED if run.failures else FINISHED
+    except StoreError as error:
+        status, refused = FAILED, error
+        raise
+    except WorkError:
+        status = FAILED
+        raise
+    finally:
+        if refused is None and not isinstance(interrupts.end, LostError | StoreError):
+            with suppress(WorkError):
+                record(store, run.failures, store.missing(everything))
+        if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
+            tracker.close(status)
+        if tracker.problem:
+            display.say(
+                f"MLflow at {tracker.uri} did not answer, so its history has a gap: {tracker.problem}"
+            )
+    if run.failures:
+        raise WorkError("\n".join(run.outcome()))
+
+
+def _catch_up(run: Run) -> None:
+    """MLflow follows the tables: whatever it missed of a stored model it is told now."""
+
+    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
+        epochs = run.store.read([run.plan.epoch_units[model_id]]).to_pylist()
+        columns = ["train_accuracy", "val_accuracy"]
+        return epochs, run.store.read([run.plan.model_units[model_id]], columns=columns).to_pylist()[0]
+
+    absent = {unit.label for unit in run.store.missing(list(run.plan.model_units.values()))}
+    run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
+
+
+def _publish(run: Run) -> None:
+    """Write a finished study's report, and give its runs in MLflow what belongs to them."""
+    plan, store = run.plan, run.store
+    answers = answers_of(plan, store)
+    report = write_report(answers)
+    models = store.read(plan.model_units.values(), columns=["model_id", "weights_sha256"]).to_pylist()
+    digests = {row["model_id"]: row["weights_sha256"] for row in models}
+    run.tracker.attach_to_models(lambda model: model_files(plan, store, model), digests)
+    run.tracker.finish_study(report, answers.tables)
+
+
+def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
+    """Every stage. The workers give their CPUs back while Tune has its trials."""
+    plan, store = run.plan, run.store
+    run.begin()
+    for unit in run.missing("images"):
+        store.write(unit, plan.images.table, plan.schema("images"))
+        run.advance(1)
+    run.finish()
+    context = share_context(plan, layers, store)
+    with WorkerPool(context, growing=joined) as pool:
+        _stage(run, pool, "features")
+    missing = {unit.label for unit in run.missing("finetune")}
+    models = [model for model in plan.models if model.id in missing]
+    problems = finetune(plan, models, store, run.tracker, run.advance) if models else []
+    run.finish(
+        [failed("finetune", [plan.model_units[name], plan.epoch_units[name]], why) for name, why in problems]
+    )
+    with WorkerPool(context, growing=joined) as pool:
+        for stage in ("predictions", "relevance", "similarity", "masking"):
+            _stage(run, pool, stage)
+
+
+def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
+    def work(missing: list[Unit]) -> list[Failure]:
+        return pool.run(PIECES[stage](run.plan, run.store, set(missing)), run.advance)
+
+    wanted = run.missing(stage)
+    with run.interrupts.draining(pool.drain):
+        failures = work(wanted)
+        if lost := [unit for failure in failures if failure.input_lost for unit in units_of(failure.work)]:
+            # Once more: new pieces ask anew for what was lost.
+            failures = [failure for failure in failures if not failure.input_lost]
+            failures += work(run.store.missing(lost))
+        run.finish(
+            [
+                failed(stage, units_of(failure.work), f"{failure.reason} (tried {failure.attempts} times)")
+                for failure in failures
+            ]
+        )
+        for failure in failures:
+            if failure.refused:
+                raise StoreError(failure.reason)

@@ -1,0 +1,171 @@
+"""By what each stage's units were made: settings, code and package versions, in one sidecar per stage.
+
+`<root>/.stages/<stage>.json` holds the settings that determine the stage, in full (the units' keys are hashes of
+them), and for every combination of versions that stored units of the stage, which units those were.
+"""
+
+import importlib.metadata
+import platform
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sweep import __version__
+from sweep.errors import WorkError
+from sweep.plan import STAGES, Plan
+from sweep.runs.provenance import code_commit
+from sweep.stages.needs import MADE_FROM
+from sweep.storage.sealing import BrokenSeal
+from sweep.storage.store import Store, Unit
+
+FOLDER = ".stages"
+PACKAGES = ("tensorflow", "keras", "numpy", "pillow")
+"""Packages whose version can change a number in a table."""
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What computes: two runs with the same versions give the same rows on the same kind of machine."""
+
+    code: str
+    """Version of this package, with the commit where it runs from a git checkout."""
+    python: str
+    packages: dict[str, str]
+
+
+UNKNOWN = Versions(code="unknown", python="unknown", packages={})
+"""What stands for the versions in a sidecar that had to be written anew."""
+
+
+@dataclass
+class Batch:
+    """Units that one combination of versions stored."""
+
+    versions: Versions
+    first: str
+    """When the first of them was begun, ISO 8601, UTC."""
+    units: list[str] = field(default_factory=list)
+    """Their keys."""
+
+
+@dataclass
+class Stage:
+    """The sidecar of a stage."""
+
+    stage: str
+    settings: dict[str, Any]
+    """Everything that determines the stage's rows."""
+    made_by: list[Batch]
+
+
+_SIDECAR = TypeAdapter(Stage)
+
+
+def versions() -> Versions:
+    """The versions that compute now."""
+    return Versions(
+        code=_code(),
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in PACKAGES},
+    )
+
+
+def settings(plan: Plan, stage: str) -> dict[str, Any]:
+    """Everything that determines the rows of `stage`: its own settings and those of the stages it is made from."""
+    study = plan.study.model_dump(mode="json")
+    own: dict[str, Any] = {
+        "images": {"dataset": study["dataset"], "images": plan.images.key},
+        "features": {
+            "backbones": {
+                name: {
+                    "weights": plan.study.factors.pretraining[name].weights,
+                    "weights_key": backbone.weights.key,
+                    "preprocessing": asdict(backbone.weights.preprocessing),
+                }
+                for name, backbone in plan.backbones.items()
+            }
+        },
+        "finetune": {"factors": study["factors"], "finetune": study["finetune"]},
+        "predictions": {"ranks": study["analysis"]["ranks"]},
+        "relevance": {"relevance": study["relevance"]},
+        "similarity": {},
+        "masking": {"masking": study["masking"]},
+    }[stage]
+    earlier: dict[str, Any] = {}
+    for source in MADE_FROM[stage]:
+        earlier |= settings(plan, source)
+    return earlier | own
+
+
+def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], now: Versions) -> None:
+    """Note that the `missing` units of `stage` are made by these versions from now on."""
+    if not missing:
+        return
+    keys = {unit.key for unit in missing}
+    batches = [batch for batch in _batches(store, stage) if set(batch.units) - keys]
+    for batch in batches:
+        batch.units = [key for key in batch.units if key not in keys]
+    own = next((batch for batch in batches if batch.versions == now), None)
+    if own is None:
+        own = Batch(now, datetime.now(UTC).isoformat(timespec="seconds"))
+        batches.append(own)
+    own.units = sorted({*own.units, *keys})
+    sidecar = Stage(stage, settings(plan, stage), batches)
+    store.write_json(f"{FOLDER}/{stage}.json", _SIDECAR.dump_json(sidecar, indent=1))
+
+
+def restore_sidecars(store: Store, plan: Plan) -> None:
+    """Write the sidecars anew that are gone or damaged; by what their units were made is not known any more."""
+    for stage in STAGES:
+        if not _batches(store, stage):
+            units = plan.units(stage)
+            absent = set(store.missing(units))
+            begin_stage(store, plan, stage, [unit for unit in units if unit not in absent], UNKNOWN)
+
+
+def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:
+    """One line per stage that has units stored by other versions than compute now."""
+    now, absent = versions(), set(missing)
+    lines = []
+    for stage in STAGES:
+        stored = {unit.key for unit in plan.units(stage) if unit not in absent}
+        for batch in _batches(store, stage):
+            units = stored & set(batch.units)
+            if units and batch.versions != now:
+                lines.append(
+                    f"{stage}: {len(units):,} of {len(stored):,} units were stored by {_difference(batch.versions, now)}; "
+                    f"`sweep run {plan.path} --refresh {stage}` makes them anew"
+                )
+    return lines
+
+
+def _difference(then: Versions, now: Versions) -> str:
+    if then == UNKNOWN:
+        return f"versions that {FOLDER} does not tell any more"
+    changes = [
+        f"{name} {version}" for name, version in then.packages.items() if now.packages.get(name) != version
+    ]
+    if then.python != now.python:
+        changes.append(f"Python {then.python}")
+    if then.code != now.code:
+        changes.append(f"sweep {then.code}")
+    current = {**now.packages, "Python": now.python, "sweep": now.code}
+    return ", ".join(f"{change} (now {current.get(change.split()[0], 'absent')})" for change in changes)
+
+
+def _batches(store: Store, stage: str) -> list[Batch]:
+    name = f"{stage}.json"
+    if name not in store.files.names(FOLDER):
+        return []
+    try:
+        return _SIDECAR.validate_json(store.read_json(f"{FOLDER}/{name}")).made_by
+    except (ValidationError, WorkError, BrokenSeal):
+        return []  # damaged, or of another version of this package: then nothing is known
+
+
+def _code() -> str:
+    commit = code_commit()
+    return __version__ if commit is None else f"{__version__} ({commit})"

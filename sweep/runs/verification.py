@@ -1,0 +1,141 @@
+"""Stored relevance maps against iNNvestigate: a sample is computed again by the tool that the paper used."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sweep import __version__
+from sweep.errors import InputError, WorkError
+from sweep.keys import generator, key_of
+from sweep.lrp import Dense, Network
+from sweep.lrp.reference import Innvestigate, check_reference
+from sweep.models.network import backbone_network
+from sweep.numerics.readout import Readout
+from sweep.numerics.similarity import pearson, standardized
+from sweep.plan import Model, Plan
+from sweep.storage.arrays import matrix
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Store, Unit
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the comparison found; one row per map, in the columns of the table `verification`."""
+
+    rows: pa.Table
+
+    @property
+    def max_error(self) -> float:
+        """The largest error of all maps, as a share of each map's maximum."""
+        return float(max(self.rows["max_error"].to_pylist()))
+
+    @property
+    def reference(self) -> str:
+        """What the maps were held to, with its version."""
+        return str(self.rows["reference"][0])
+
+    @property
+    def worst(self) -> str:
+        """The map with that error, in words."""
+        row = max(self.rows.to_pylist(), key=lambda row: row["max_error"])
+        return f"{row['model_id']}, image {row['image_id']}"
+
+    @property
+    def min_pearson(self) -> float | None:
+        """The lowest correlation; None where every map is constant."""
+        known = [r for r in self.rows["pearson"].to_pylist() if r is not None]
+        return min(known, default=None)
+
+
+def sample_maps(plan: Plan, count: int, seed: int) -> dict[str, list[int]]:
+    """Positions, among the images with maps, of a random `count` of a study's maps, by model."""
+    total = len(plan.models) * len(plan.selected)
+    drawn = generator("verify", plan.study.name, seed).permutation(total)[:count]
+    chosen: dict[str, list[int]] = {}
+    for model, position in sorted(divmod(int(index), len(plan.selected)) for index in drawn):
+        chosen.setdefault(plan.models[model].id, []).append(position)
+    return chosen
+
+
+def verify(
+    plan: Plan, store: Store, count: int, seed: int, on_done: Callable[[int], None] = lambda _: None
+) -> Verification:
+    """Compute `count` random maps of a study again with iNNvestigate, and store the comparison as a unit.
+
+    Each model's network is analysed in a process of its own; `on_done` is called with the number of maps compared.
+
+    Raises InputError where the study's composite is none of iNNvestigate's, WorkError where the maps are not stored.
+    """
+    settings = plan.study.relevance
+    try:
+        check_reference(settings.composite, settings.bias)
+    except InputError as error:
+        raise InputError(
+            *(f"{plan.path}: relevance.{line}; nothing to hold it to" for line in error.problems)
+        ) from None
+    missing = store.missing(list(plan.relevance_units.values()))
+    if missing:
+        raise WorkError(
+            f"{len(missing)} units of relevance are not stored yet; finish the study: sweep run {plan.path}"
+        )
+    chosen = sample_maps(plan, count, seed)
+    layers = plan.load_layers()
+    rows: list[dict[str, Any]] = []
+    for model_id, positions in chosen.items():
+        model = plan.model[model_id]
+        backbone = backbone_network(layers[model.cell.pretraining], plan.study.dataset.input_size)
+        readout = Readout.from_bytes(store.read_weights(plan.model_units[model_id]))
+        network = Network((*backbone.layers, Dense(readout.kernel, readout.bias)), backbone.input_shape)
+        rows += _compare(plan, store, model, positions, network)
+        on_done(len(positions))
+    table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
+    keys = [unit.key for unit in plan.relevance_units.values()]
+    unit = Unit(
+        "verification", f"sample-{count}-seed-{seed}", key_of("verification", keys, count, seed), len(rows)
+    )
+    store.write(unit, table, SCHEMAS["verification"])
+    return Verification(table)
+
+
+def _compare(
+    plan: Plan, store: Store, model: Model, positions: list[int], network: Network
+) -> Iterator[dict[str, Any]]:
+    images = [plan.selected[position] for position in positions]
+    inputs = plan.backbones[model.cell.pretraining].weights.preprocessing(plan.images.pixels[images])
+    stored = _stored_maps(plan, store, model, positions)
+    with Innvestigate(network, plan.study.relevance.composite) as process:
+        again = process.relevance(inputs, [model.labels[image] for image in images]).reshape(len(images), -1)
+    largest = np.abs(again).max(axis=1)
+    errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)
+    correlations = pearson(standardized(stored), standardized(again))
+    for image, error, r in zip(images, errors, correlations, strict=True):
+        yield {
+            "model_id": model.id,
+            "image_id": plan.images.ids[image],
+            "composite": json.dumps(plan.study.relevance.composite, sort_keys=True),
+            "engine": f"{plan.study.relevance.engine} {__version__}",
+            "reference": f"innvestigate {version('innvestigate')}",
+            "max_error": float(error),
+            "pearson": None if np.isnan(r) else float(r),
+        }
+
+
+def _stored_maps(plan: Plan, store: Store, model: Model, positions: list[int]) -> Array:
+    """Stored maps (map, pixel) in units of the logit."""
+    found: dict[int, Array] = {}
+    offset = 0
+    for c, chunk in enumerate(plan.map_chunks):
+        here = [position - offset for position in positions if offset <= position < offset + len(chunk)]
+        if here:
+            rows = store.read([plan.relevance_units[model.id, c]], columns=["map", "max_abs"])
+            scaled = matrix(rows["map"]) * rows["max_abs"].to_numpy()[:, None]
+            found |= {offset + row: scaled[row] for row in here}
+        offset += len(chunk)
+    return np.stack([found[position] for position in positions])

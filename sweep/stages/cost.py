@@ -1,0 +1,258 @@
+"""What a study will cost, before anything runs: units, backbone passes, floating-point operations, bytes and time.
+
+Pure arithmetic on a plan's numbers, so that it answers as well for a study ten thousand times as large. A pass is the
+forward pass of one image through a backbone; relevance is counted in passes by its floating-point operations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, prod
+
+from sweep.lrp import Conv, Network, composite
+from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
+from sweep.models.network import backbone_network
+from sweep.models.weights import Layers
+from sweep.numerics.masking import removed_count
+from sweep.plan import DESTINATION_BLOCK, FEATURE_CHUNK, MAP_CHUNK, MASK_CHUNK, STAGES, Plan
+
+PEAK_FLOPS: Mapping[str, float] = {
+    "t4": 8.1e12,
+    "v100": 15.7e12,
+    "a10g": 31.2e12,
+    "l4": 30.3e12,
+    "a100": 19.5e12,
+    "h100": 67e12,
+}
+"""Floating-point operations per second in full float32, as the makers give them (sweep.actors.devices turns TF32 off)."""
+SHARE_OF_PEAK = 0.4
+"""What of its peak a GPU is assumed to reach in convolutions; an assumption, not a measurement."""
+REFERENCE_PASSES = 5.0
+"""Passes per map where iNNvestigate computes it: forward, two products and two transposes (docs/lrp.md)."""
+FILE_BYTES = 2_500
+"""What a Parquet file takes besides its rows."""
+ROW_BYTES: Mapping[str, float] = {
+    "images": 4, "epochs": 28, "models": 1_500, "predictions": 5, "similarity": 10, "masked": 6, "cells": 8,
+}  # fmt: skip
+"""Compressed bytes per row, as measured on studies/demo.yaml; features and maps are counted by their values."""
+FEATURE_BYTES, MAP_BYTES = 2.6, 3.2
+"""Compressed bytes per value, as measured there."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers of a study that its cost follows from."""
+
+    models: int
+    images: int
+    mapped: int
+    """Images with maps and masks."""
+    epochs: float
+    """Mean over the models."""
+    train_share: float
+    """Share of the images that readouts are trained on."""
+    classes: float
+    """Mean over the models."""
+    ranks: int
+    levels: int
+    partial_levels: int
+    """Levels at which some pixels are removed and some left."""
+    random_masks: int
+    cells: bool
+    """Whether only cells of masked predictions are kept."""
+    features: tuple[int, ...]
+    """Features of each backbone."""
+    pass_flops: tuple[float, ...]
+    """Floating-point operations of one pass through each backbone."""
+    passes_per_image: float
+    """What relevance takes per backbone and image, whatever the number of models, in passes."""
+    passes_per_map: float
+    """What it takes per map besides."""
+    pixels: int
+    """Pixels of a network's input."""
+
+    @property
+    def backbones(self) -> int:
+        """How many backbones there are."""
+        return len(self.pass_flops)
+
+    @property
+    def sources(self) -> int:
+        """Everything that makes masks."""
+        return self.models + self.random_masks
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage takes."""
+
+    stage: str
+    units: int
+    passes: float
+    """In forward passes of one image through one backbone."""
+    pass_flops: float
+    """Floating-point operations of the passes."""
+    other_flops: float
+    """Those of readouts and correlations."""
+    bytes: float
+    """Written, compressed."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a cluster is, all its workers together."""
+
+    pass_flops: float
+    """Floating-point operations per second in a backbone's passes."""
+    other_flops: float
+    """The same in training readouts."""
+    unit_seconds: float
+    """Time that a unit takes besides: handing out, writing, renaming."""
+    start_seconds: float
+    """Until a worker is ready, three times per study: for features, for finetuning, and for what follows."""
+    workers: int
+    basis: str
+    """What the figures rest on, in words."""
+
+    def seconds(self, cost: StageCost) -> float:
+        """Time that a stage takes on this cluster."""
+        return (
+            cost.pass_flops / self.pass_flops
+            + cost.other_flops / self.other_flops
+            + cost.units * self.unit_seconds / self.workers
+        )
+
+
+def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
+    """The numbers of a planned study; `layers` are the backbones' weights."""
+    study = plan.study
+    networks = [backbone_network(layers[name], study.dataset.input_size) for name in plan.backbones]
+    pixels = study.dataset.input_size**2
+    counts = {removed_count(percent, pixels) for percent in study.masking.percents}
+    per_image, per_map = relevance_passes(
+        networks[0], composite(study.relevance.composite).rules(networks[0].layers)
+    )
+    if study.relevance.engine == "innvestigate":
+        per_image, per_map = 0.0, REFERENCE_PASSES
+    return Size(
+        models=len(plan.models),
+        images=len(plan.images.ids),
+        mapped=len(plan.selected),
+        epochs=sum(model.cell.finetune.epochs for model in plan.models) / len(plan.models),
+        train_share=plan.images.table["split"].to_pylist().count("train") / len(plan.images.ids),
+        classes=sum(len(model.classes) for model in plan.models) / len(plan.models),
+        ranks=study.analysis.ranks,
+        levels=len(study.masking.percents),
+        partial_levels=len(counts - {0, pixels}),
+        random_masks=study.masking.random_masks,
+        cells=study.masking.granularity == "cell",
+        features=tuple(prod(network.output_shape) for network in networks),
+        pass_flops=tuple(sum(_layer_flops(network)) for network in networks),
+        passes_per_image=per_image,
+        passes_per_map=per_map,
+        pixels=pixels,
+    )
+
+
+def scaled(size: Size, models: int | None, images: int | None) -> Size:
+    """The same study with more models (as further seeds) or images; those with maps keep their share."""
+    if models is not None:
+        size = replace(size, models=models)
+    if images is not None:
+        size = replace(size, images=images, mapped=max(1, round(size.mapped * images / size.images)))
+    return size
+
+
+def stage_costs(size: Size) -> list[StageCost]:
+    """The cost of every stage, in order."""
+    features = sum(size.features) / size.backbones
+    flops = sum(size.pass_flops) / size.backbones
+    map_chunks, mask_chunks = ceil(size.mapped / MAP_CHUNK), ceil(size.mapped / MASK_CHUNK)
+    pairs = size.models * (size.models - 1) / 2
+    readout = 2 * features * size.classes
+    blocks = size.backbones * ceil(size.models / size.backbones / DESTINATION_BLOCK)
+    evaluated = size.sources * size.partial_levels * size.mapped
+    unit_counts = {
+        "images": 1,
+        "features": size.backbones * ceil(size.images / FEATURE_CHUNK),
+        "finetune": 2 * size.models,
+        "predictions": size.models,
+        "relevance": size.models * map_chunks,
+        "similarity": (size.models - 1) * map_chunks,
+        "masking": size.sources * (blocks if size.cells else size.models) * mask_chunks,
+    }
+    passes = {
+        "features": size.backbones * size.images,
+        "relevance": size.mapped
+        * (size.backbones * size.passes_per_image + size.models * size.passes_per_map),
+        "masking": size.backbones * evaluated,
+    }
+    other = {
+        # Forward, and backward with respect to the weights.
+        "finetune": size.models * size.epochs * size.images * size.train_share * 2 * readout,
+        "predictions": size.models * size.images * readout,
+        "similarity": pairs * size.mapped * 2 * size.pixels,
+        "masking": size.models * evaluated * readout,
+    }
+    kept_ranks = min(size.ranks, size.classes)
+    written = {
+        "images": size.images * ROW_BYTES["images"],
+        "features": size.images * sum(size.features) * FEATURE_BYTES,
+        "finetune": size.models * (size.epochs * ROW_BYTES["epochs"] + ROW_BYTES["models"] + 4 * (features + 1) * size.classes),
+        "predictions": size.models * size.images * kept_ranks * ROW_BYTES["predictions"],
+        "relevance": size.models * size.mapped * size.pixels * MAP_BYTES,
+        "similarity": pairs * size.mapped * ROW_BYTES["similarity"],
+        "masking": size.sources * size.models * size.levels
+        * (ROW_BYTES["cells"] * mask_chunks if size.cells else size.mapped * ROW_BYTES["masked"]),
+    }  # fmt: skip
+    return [
+        StageCost(
+            stage,
+            unit_counts[stage],
+            passes.get(stage, 0),
+            passes.get(stage, 0) * flops,
+            other.get(stage, 0),
+            written[stage] + unit_counts[stage] * FILE_BYTES,
+        )
+        for stage in STAGES
+    ]
+
+
+def gpu_speed(kind: str, count: int, here: Speed) -> Speed:
+    """What `count` GPUs of a kind would do; everything but arithmetic is taken from the cluster `here`."""
+    rate = PEAK_FLOPS[kind] * SHARE_OF_PEAK * count
+    basis = f"{count} x {kind} at {SHARE_OF_PEAK:.0%} of {PEAK_FLOPS[kind] / 1e12:g} TFLOP/s (float32), an assumption"
+    return replace(here, pass_flops=rate, other_flops=rate / 4, workers=2 * count, basis=basis)
+
+
+def relevance_passes(network: Network, rules: Sequence[Rule | None]) -> tuple[float, float]:
+    """Passes that relevance takes per image, whatever the number of models, and per map.
+
+    An image needs the forward pass and the products in its denominators; a map needs one transposed map per term. A
+    kernel of ones needs a single channel, which is next to nothing.
+    """
+    flops = _layer_flops(network)
+    convolutions = [
+        rule for layer, rule in zip(network.layers, rules, strict=True) if isinstance(layer, Conv) and rule
+    ]
+    per_image = per_map = 0.0
+    for index, (own, rule) in enumerate(zip(flops, convolutions, strict=True)):
+        terms = [
+            term for group in (for_nonnegative_input(rule) if index else rule).groups for term in group.terms
+        ]
+        products = {
+            (term.input, term.kernel)
+            for term in terms
+            if term.kernel != ONES and term.input not in ("low", "high")
+        }
+        per_image += own * (1 + len(products - {("plain", PLAIN)}))
+        per_map += own * sum(term.kernel != ONES for term in terms)
+    return per_image / sum(flops), per_map / sum(flops)
+
+
+def _layer_flops(network: Network) -> list[float]:
+    """Multiplications and additions of each convolution for one image."""
+    return [
+        2.0 * prod(layer.kernel.shape) * prod(after[:2])
+        for layer, after in zip(network.layers, network.shapes[1:], strict=True)
+        if isinstance(layer, Conv)
+    ]

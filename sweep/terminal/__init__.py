@@ -1,0 +1,1 @@
+"""What a terminal shows: progress, a study that runs elsewhere, tables."""

@@ -1,0 +1,66 @@
+"""The backbone on a device against the obvious way: masks made in NumPy, one image at a time, one readout at a time."""
+
+import numpy as np
+import pytest
+
+from sweep.lrp import forward
+from sweep.models.network import backbone_network
+from sweep.models.weights import Preprocessing
+from sweep.numerics import evaluation
+from sweep.numerics.evaluation import Evaluator, Readouts
+from sweep.numerics.masking import masked, random_ranks, replacements
+from sweep.numerics.readout import Readout
+from tests.studies import narrow_layers
+
+NETWORK = backbone_network(narrow_layers("first"), 32)
+DRAWS = np.random.default_rng(0)
+PIXELS = DRAWS.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+KEYS = tuple("abcde")
+
+
+def close(a: object, b: object) -> None:
+    np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("fill", ["mean", "noise", "blur"])
+@pytest.mark.parametrize("per_pass", [1, 2, 100])
+def test_every_level_equals_a_mask_made_by_hand(
+    fill: str, per_pass: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "BATCH_PIXELS", per_pass * 32 * 32)
+    preprocess = Preprocessing()
+    inputs = preprocess(PIXELS)
+    instead = replacements(fill, PIXELS, KEYS, preprocess)  # type: ignore[arg-type]
+    ranks = random_ranks("random-1", KEYS, 32 * 32)
+    counts = [0, 3, 400, 1024]
+    levels = Evaluator(NETWORK).masked_features(inputs, instead, ranks, counts)
+    for count, level in zip(counts, levels, strict=True):
+        for image in range(5):
+            own = instead[0 if len(instead) == 1 else image]
+            by_hand = masked(inputs[image : image + 1], ranks[image : image + 1], count, own[None])
+            close(level[image], forward(NETWORK, by_hand)[0])
+    close(Evaluator(NETWORK).features(inputs), forward(NETWORK, inputs))
+
+
+def readout(features: int, classes: int) -> Readout:
+    kernel = DRAWS.normal(size=(features, classes)).astype(np.float32)
+    return Readout(kernel, DRAWS.normal(size=classes).astype(np.float32))
+
+
+def test_side_by_side_readouts_answer_as_each_alone() -> None:
+    features = DRAWS.normal(size=(4, 16)).astype(np.float32)
+    readouts = [readout(16, classes) for classes in (3, 1, 7)]
+    together = Readouts(readouts).logits(features)
+    assert [own.shape for own in together] == [(4, 3), (4, 1), (4, 7)]
+    for own, alone in zip(together, readouts, strict=True):
+        close(own, alone.logits(features))
+
+
+def test_zeros_in_place_of_a_readout_leave_the_others_as_they_are_to_the_last_bit() -> None:
+    features = DRAWS.normal(size=(12, 512)).astype(np.float32)
+    readouts = [readout(512, classes) for classes in (101, 2, 33)]
+    together = Readouts(readouts).logits(features)
+    held = Readouts([readouts[0], Readout.zeros(512, 2), readouts[2]]).logits(features)
+    assert not held[1].any()
+    for index in (0, 2):
+        np.testing.assert_array_equal(held[index], together[index])
