@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sweep.plan import STAGES
+from sweep.stages import STAGES
 
 AIMS: Mapping[str, tuple[str, str]] = {
     "relevance_speedup_m1": ("map, one model on a backbone: iNNvestigate's time / ours", "at least 2"),

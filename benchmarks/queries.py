@@ -26,6 +26,7 @@ from typing import Any
 import duckdb
 
 from sweep.analysis.queries import list_queries, run_query
+from sweep.storage.index import INDEX, index_of
 
 QUERIES = ("auc", "bins", "accuracy_curves", "anova_initialisation", "anova_source", "pairwise")
 PERCENTS = (0.0, 0.1, 0.316, 1.0, 3.16, 10.0, 31.6, 100.0)
@@ -119,6 +120,8 @@ def simulate(folder: Path, size: Size, layout: str) -> int:
                 destination = part.parent.name.partition("=")[2]
                 part.rename(folder / "masked" / f"{source}--{destination}.{part.name}")
             shutil.rmtree(parts)
+    files = [path.relative_to(folder).as_posix() for path in folder.glob("*/*.parquet")]
+    (folder / INDEX).write_bytes(index_of(files, {}))
     return sum(path.stat().st_size for path in (folder / "masked").iterdir())
 
 

@@ -27,7 +27,8 @@ from rich.console import Console
 
 from benchmarks.common import IMAGENET, ROOT, command_line, face_pixels, interleaved, tell
 from sweep.plan import Plan, make_plan
-from sweep.stages.cost import size_of, stage_costs
+from sweep.stages import STAGES, stage_costs
+from sweep.stages.cost import size_of
 from sweep.storage.store import Store
 from sweep.terminal.progress import Display
 
@@ -247,8 +248,9 @@ def driver_memory() -> list[dict[str, Any]]:
 
 
 def _hand_out(plan: Plan, context: Any) -> dict[str, Any]:
+
     from sweep.actors.pool import WorkerPool
-    from sweep.stages.pieces import PIECES
+    from sweep.actors.ranks import Rankers
 
     handed: list[int] = []
     peak = [0]
@@ -258,9 +260,10 @@ def _hand_out(plan: Plan, context: Any) -> dict[str, Any]:
         if len(handed) % 50 == 1:
             peak[0] = max(peak[0], _resident())
 
-    units = plan.units("masking")
+    units, hand_out = STAGES["masking"].units(plan), STAGES["masking"].pieces
+    assert hand_out is not None, "masking has pieces of work"
     with WorkerPool(context) as pool:
-        failures = pool.run(PIECES["masking"](plan, context.store, set(units)), on_done)
+        failures = pool.run(hand_out(plan, context.store, set(units), Rankers()), on_done)
     if failures or sum(handed) != len(units):
         raise RuntimeError(f"{sum(handed)} of {len(units)} units were handed out; {len(failures)} failures")
     return {

@@ -131,10 +131,10 @@ SELECT
     relation,
     draw,
     sources[1 + (
-        md5_number_lower(concat_ws('|', getvariable('draw_seed'), destination_id, relation, draw)) % len(sources)
+        md5_number_lower(concat_ws('|', getvariable('draw_seed_used'), destination_id, relation, draw)) % len(sources)
     )::BIGINT] AS source_id
 FROM bins
-CROSS JOIN range(1, getvariable('draws') + 1) AS numbered (draw);
+CROSS JOIN range(1, getvariable('draws_used') + 1) AS numbered (draw);
 
 SELECT *
 FROM auc

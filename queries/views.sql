@@ -8,16 +8,14 @@
 -- then any other file. Settings are variables too; set them before this file is read, or leave their defaults:
 --   auc_axis   'log' or 'linear': which AUC the tests compare ('log')
 --   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
---   draws      random draws of a source per destination and bin, as in the paper (100)
---   draw_seed  seed of those draws (0)
+--   draws      random draws of a source per destination and bin, as in the paper (the study's analysis.draws)
+--   draw_seed  seed of those draws (the study's analysis.draw_seed)
 --   per        'condition' or 'destination': rows of accuracy_curves.sql ('condition')
 --   task       task shown by rank2.sql (every task with more than two classes)
+--   index      the files that the study consists of (index.parquet beside the tables)
 
 SET VARIABLE results = rtrim(coalesce(getvariable('results'), 'results'), '/');
 SET VARIABLE auc_axis = coalesce(getvariable('auc_axis'), 'log');
-SET VARIABLE draws = coalesce(getvariable('draws'), 100)::BIGINT;
-SET VARIABLE draws = if(getvariable('draws') > 0, getvariable('draws'), error('draws must be at least 1'));
-SET VARIABLE draw_seed = coalesce(getvariable('draw_seed'), 0)::BIGINT;
 SET VARIABLE per = coalesce(getvariable('per'), 'condition');
 
 -- The value of a text setting, or an error that names the values it can have.
@@ -27,18 +25,53 @@ CREATE OR REPLACE MACRO setting(name, allowed) AS
         error(name || ' is ''' || getvariable(name) || ''' but must be one of: ' || array_to_string(allowed, ', '))
     );
 
+-- Paths are patterns to DuckDB; what means something in a pattern stands for itself inside brackets.
+CREATE OR REPLACE MACRO literally(path) AS regexp_replace(path, '([\[*?])', '[\1]', 'g');
+
+-- A table's folder may hold files of earlier versions of the study. The index names those of the study as it ran last.
+SET VARIABLE index_file = literally(coalesce(getvariable('index'), getvariable('results') || '/index.parquet'));
+SET VARIABLE index_file = (
+    SELECT if(count(*) > 0, getvariable('index_file'), error(
+        getvariable('results') || ' holds no results with an index (index.parquet); run the study with: sweep run'))
+    FROM glob(getvariable('index_file'))
+);
+
+CREATE OR REPLACE MACRO study_setting(name, otherwise) AS coalesce(
+    getvariable(name)::VARCHAR,
+    (SELECT decode(value) FROM parquet_kv_metadata(getvariable('index_file')) WHERE decode(key) = 'sweep.' || name),
+    otherwise
+);
+SET VARIABLE draws_used = study_setting('draws', '100')::BIGINT;
+SET VARIABLE draws_used = if(
+    getvariable('draws_used') > 0, getvariable('draws_used'), error('draws must be at least 1'));
+SET VARIABLE draw_seed_used = study_setting('draw_seed', '0')::BIGINT;
+
+-- The files of a table that the index names and that are there: a study that is not finished shows what it has.
+CREATE OR REPLACE MACRO files_of(name) AS (
+    SELECT list(literally(getvariable('results') || '/' || planned.file) ORDER BY planned.file)
+    FROM read_parquet(getvariable('index_file')) AS planned
+    WHERE table_name = name AND parse_filename(planned.file) IN (
+        SELECT parse_filename(found.file)
+        FROM glob(literally(getvariable('results')) || '/' || name || '/*.parquet') AS found)
+);
+SET VARIABLE files_images = files_of('images');
+SET VARIABLE files_models = files_of('models');
+SET VARIABLE files_epochs = files_of('epochs');
+SET VARIABLE files_predictions = files_of('predictions');
+SET VARIABLE files_relevance = files_of('relevance');
+SET VARIABLE files_similarity = files_of('similarity');
+SET VARIABLE files_masked = files_of('masked');
+
 -- The text of a query that reads a table's files. Where there are none, the query fails when it is used, and not
--- when the view is made: a study that is not finished still shows the tables it has. `columns` are those that
--- other views mention by name; in `images` and `models` a study may add columns, so files are matched by name.
-CREATE OR REPLACE MACRO reading(name, columns) AS (
-    SELECT if(
-        count(*) > 0,
-        'FROM read_parquet(getvariable(''results'') || ''/' || name || '/*.parquet'''
-            || if(name IN ('images', 'models'), ', union_by_name = true', '') || ')',
-        'SELECT ' || array_to_string(list_transform(columns, lambda c: 'NULL::' || c), ', ')
-            || ' WHERE error(''table ' || name || ' has no files under '' || getvariable(''results'')'
-            || ' || ''; finish the study with: sweep run'')::BOOLEAN')
-    FROM glob(getvariable('results') || '/' || name || '/*.parquet')
+-- when the view is made. `columns` are those that other views mention by name; in `images` and `models` a study may add
+-- columns, so files are matched by name.
+CREATE OR REPLACE MACRO reading(name, columns) AS if(
+    getvariable('files_' || name) IS NOT NULL,
+    'FROM read_parquet(getvariable(''files_' || name || ''')'
+        || if(name IN ('images', 'models'), ', union_by_name = true', '') || ')',
+    'SELECT ' || array_to_string(list_transform(columns, lambda c: 'NULL::' || c), ', ')
+        || ' WHERE error(''table ' || name || ' has no files under '' || getvariable(''results'')'
+        || ' || ''; finish the study with: sweep run'')::BOOLEAN'
 );
 
 SET VARIABLE reading_images = reading('images', [

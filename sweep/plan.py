@@ -1,4 +1,4 @@
-"""What a study comes to: its models, and every unit of work with its key and number of rows.
+"""A study bound to its images and weights: the models that it comes to, each with the key of all that determines it.
 
 Planning reads the study, the images and the weight files; it computes nothing and needs neither Ray nor
 TensorFlow.
@@ -6,11 +6,10 @@ TensorFlow.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
@@ -18,29 +17,7 @@ from sweep.keys import key_of
 from sweep.lrp import composite
 from sweep.lrp.reference import check_reference
 from sweep.models.weights import Layers, WeightSource, open_weights
-from sweep.storage.schemas import MASKED_CELLS, SCHEMAS, with_extra
-from sweep.storage.store import Unit
-from sweep.study import Cell, Study, load_study
-
-FEATURE_CHUNK = 128
-"""Images per unit of features."""
-MAP_CHUNK = 32
-"""Images per unit of relevance and of similarity."""
-MASK_CHUNK = 8 * MAP_CHUNK
-"""Images per unit of masked predictions; a whole number of map chunks."""
-DESTINATION_BLOCK = 256
-"""Destinations that one matrix product answers for, and that share a unit where only cells are kept."""
-
-STAGES: Mapping[str, tuple[str, ...]] = {
-    "images": ("images",),
-    "features": ("features",),
-    "finetune": ("epochs", "models"),
-    "predictions": ("predictions",),
-    "relevance": ("relevance",),
-    "similarity": ("similarity",),
-    "masking": ("masked",),
-}
-"""The stages in order, and the tables that each writes."""
+from sweep.study import Cell, Study, parse_study, read_study
 
 
 @dataclass(frozen=True)
@@ -71,11 +48,23 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Gaps:
+    """What a study lacks because its making failed; nothing is made from it."""
+
+    models: frozenset[str] = frozenset()
+    """Models that could not be finetuned."""
+    maps: frozenset[tuple[str, int]] = frozenset()
+    """Models and chunks of images whose maps could not be computed."""
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """A study together with everything that follows from it."""
+    """A study together with everything that follows from it; `sweep.stages` derives its units of work."""
 
     path: Path
     """The study file."""
+    source: bytes
+    """The study file's bytes, as they were planned."""
     study: Study
     images: Images
     selected: tuple[int, ...]
@@ -83,6 +72,10 @@ class Plan:
     backbones: Mapping[str, Backbone]
     models: tuple[Model, ...]
     """In the order of the factorial, the seed varying slowest."""
+    gaps: Gaps = Gaps()
+    """What there is no use in planning with."""
+    derived: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What the stages derive from this plan, kept so that it is derived once."""
 
     @cached_property
     def model(self) -> Mapping[str, Model]:
@@ -90,207 +83,31 @@ class Plan:
         return {model.id: model for model in self.models}
 
     @cached_property
-    def feature_chunks(self) -> list[tuple[int, ...]]:
-        """Image positions of each unit of features."""
-        return _chunks(range(len(self.images.ids)), FEATURE_CHUNK)
+    def present(self) -> tuple[Model, ...]:
+        """The models that are not among the gaps."""
+        return tuple(model for model in self.models if model.id not in self.gaps.models)
 
-    @cached_property
-    def map_chunks(self) -> list[tuple[int, ...]]:
-        """Image positions of each unit of relevance and similarity."""
-        return _chunks(self.selected, MAP_CHUNK)
+    def without(self, gaps: Gaps) -> "Plan":
+        """The same plan with these gaps."""
+        return replace(self, gaps=gaps)
 
-    @cached_property
-    def mask_chunks(self) -> list[tuple[int, ...]]:
-        """Image positions of each unit of masked predictions."""
-        return _chunks(self.selected, MASK_CHUNK)
-
-    @cached_property
-    def random_sources(self) -> list[str]:
-        """Names of the random masks."""
-        return [f"random-{k}" for k in range(1, self.study.masking.random_masks + 1)]
-
-    @cached_property
-    def image_unit(self) -> Unit:
-        """The table `images`, whole."""
-        return Unit("images", "images", key_of("images", self.images.key), len(self.images.ids))
-
-    @cached_property
-    def feature_units(self) -> dict[tuple[str, int], Unit]:
-        """Units by pretraining and chunk."""
-        units = {}
-        for backbone in self.backbones.values():
-            for c, chunk in enumerate(self.feature_chunks):
-                key = key_of("features", backbone.name, backbone.key, self._image_keys(chunk))
-                units[backbone.name, c] = Unit("features", f"{backbone.name}.{c:04d}", key, len(chunk))
-        return units
-
-    @cached_property
-    def epoch_units(self) -> dict[str, Unit]:
-        """Units by model."""
-        return {
-            m.id: Unit("epochs", m.id, key_of("epochs", m.key), m.cell.finetune.epochs) for m in self.models
-        }
-
-    @cached_property
-    def model_units(self) -> dict[str, Unit]:
-        """Units by model; written after the model's weights and epochs, so its presence means all is there."""
-        return {m.id: Unit("models", m.id, key_of("models", m.key), 1) for m in self.models}
-
-    @cached_property
-    def prediction_units(self) -> dict[str, Unit]:
-        """Units by model."""
-        ranks = self.study.analysis.ranks
-        return {
-            m.id: Unit(
-                "predictions",
-                m.id,
-                key_of("predictions", m.key, ranks),
-                len(self.images.ids) * min(ranks, len(m.classes)),
-            )
-            for m in self.models
-        }
-
-    @cached_property
-    def relevance_units(self) -> dict[tuple[str, int], Unit]:
-        """Units by model and map chunk."""
-        settings = self.study.relevance.model_dump(exclude={"images"})
-        units = {}
-        for model in self.models:
-            for c, chunk in enumerate(self.map_chunks):
-                key = key_of("relevance", model.key, settings, self._image_keys(chunk))
-                units[model.id, c] = Unit("relevance", f"{model.id}.{c:04d}", key, len(chunk))
-        return units
-
-    @cached_property
-    def similarity_units(self) -> dict[tuple[str, int], Unit]:
-        """Units by model and map chunk: the model against all that precede it in `models`.
-
-        A further seed only appends to `models`, so it adds units and leaves the others as they are.
-        """
-        units = {}
-        for c, chunk in enumerate(self.map_chunks):
-            preceding = key_of("no model")
-            for position, model in enumerate(self.models):
-                own = self.relevance_units[model.id, c].key
-                if position:
-                    key = key_of("similarity", own, preceding)
-                    units[model.id, c] = Unit("similarity", f"{model.id}.{c:04d}", key, position * len(chunk))
-                preceding = key_of(preceding, own)
-        return units
-
-    @cached_property
-    def sources(self) -> list[str]:
-        """Names of everything that makes masks: the models, then the random masks."""
-        return [*(model.id for model in self.models), *self.random_sources]
-
-    @cached_property
-    def destination_blocks(self) -> Mapping[str, list[tuple[Model, ...]]]:
-        """Models of each backbone, in blocks."""
-        blocks = {}
-        for backbone in self.backbones:
-            own = [model for model in self.models if model.cell.pretraining == backbone]
-            blocks[backbone] = [
-                tuple(own[i] for i in block) for block in _chunks(range(len(own)), DESTINATION_BLOCK)
-            ]
-        return blocks
-
-    def groups(self, block: Sequence[Model]) -> list[tuple[int, ...]]:
-        """Positions in a block of the destinations that share a unit: all of them where only cells are kept."""
-        if self.study.masking.granularity == "cell":
-            return [tuple(range(len(block)))]
-        return [(position,) for position in range(len(block))]
-
-    @cached_property
-    def masked_units(self) -> dict[tuple[str, str, int, int], tuple[Unit, ...]]:
-        """Units by source, backbone, block of destinations and mask chunk, one per group of the block.
-
-        Where only cells are kept, a further model on a backbone renews the backbone's last block, which costs no pass
-        more: the new model needs the same ones.
-        """
-        settings = self.study.masking.model_dump(exclude={"random_masks"})
-        units = {}
-        for c, chunk in enumerate(self.mask_chunks):
-            images = self._image_keys(chunk)
-            for source in self.sources:
-                maps = [source] if source in self.random_sources else self._map_keys(source, c)
-                masks = key_of("masked", maps, settings, images)
-                for backbone, blocks in self.destination_blocks.items():
-                    for b, block in enumerate(blocks):
-                        units[source, backbone, b, c] = tuple(
-                            self._masked_unit(
-                                source, f"{backbone}.{b:04d}", [block[i] for i in group], masks, c
-                            )
-                            for group in self.groups(block)
-                        )
-        return units
-
-    def _masked_unit(self, source: str, block: str, models: Sequence[Model], masks: str, c: int) -> Unit:
-        cells = self.study.masking.granularity == "cell"
-        rows = len(self.study.masking.percents) * (len(models) if cells else len(self.mask_chunks[c]))
-        key = key_of(masks, [model.key for model in models])
-        return Unit("masked", f"{source}--{block if cells else models[0].id}.{c:04d}", key, rows)
-
-    def units(self, stage: str) -> list[Unit]:
-        """Every unit that `stage` writes."""
-        return {
-            "images": lambda: [self.image_unit],
-            "features": lambda: list(self.feature_units.values()),
-            "finetune": lambda: [*self.epoch_units.values(), *self.model_units.values()],
-            "predictions": lambda: list(self.prediction_units.values()),
-            "relevance": lambda: list(self.relevance_units.values()),
-            "similarity": lambda: list(self.similarity_units.values()),
-            "masking": lambda: [unit for group in self.masked_units.values() for unit in group],
-        }[stage]()
-
-    def all_units(self) -> list[Unit]:
-        """Every unit of the study."""
-        return [unit for stage in STAGES for unit in self.units(stage)]
-
-    def rows(self) -> dict[str, int]:
-        """Rows that each table will have."""
-        total: dict[str, int] = {}
-        for unit in self.all_units():
-            total[unit.table] = total.get(unit.table, 0) + unit.rows
-        return total
-
-    def schema(self, table: str) -> pa.Schema:
-        """Columns of `table` in this study."""
-        if table == "images":
-            return self.images.table.schema
-        if table == "models":
-            return with_extra("models", list(self.study.factors.extra))
-        if table == "masked" and self.study.masking.granularity == "cell":
-            return MASKED_CELLS
-        return SCHEMAS[table]
+    def image_keys(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Id and content key of some images."""
+        ids = self.images.ids
+        return [(ids[index], self.images.keys[index]) for index in positions]
 
     def load_layers(self) -> dict[str, Layers]:
         """Read every backbone's weights. Raises InputError naming the layer that is wrong."""
         with _placed(self.path):
             return {name: backbone.weights.load() for name, backbone in self.backbones.items()}
 
-    @property
-    def key(self) -> str:
-        """Key of the whole study: the same only if every unit is the same."""
-        return key_of([sorted(unit.key for unit in self.units(stage)) for stage in STAGES])
-
-    def map_chunks_of(self, mask_chunk: int) -> range:
-        """Map chunks that hold the images of a mask chunk."""
-        per_mask = MASK_CHUNK // MAP_CHUNK
-        return range(mask_chunk * per_mask, min((mask_chunk + 1) * per_mask, len(self.map_chunks)))
-
-    def _map_keys(self, model_id: str, mask_chunk: int) -> list[str]:
-        return [self.relevance_units[model_id, c].key for c in self.map_chunks_of(mask_chunk)]
-
-    def _image_keys(self, chunk: Sequence[int]) -> list[tuple[str, str]]:
-        ids = self.images.ids
-        return [(ids[index], self.images.keys[index]) for index in chunk]
-
 
 def make_plan(path: Path) -> Plan:
     """Read the study file at `path` and all it names. Raises InputError with one line per problem."""
-    study = load_study(path)
+    source = read_study(path)
+    study = parse_study(path, source)
     with _placed(path):
-        return _bind(path, study)
+        return _bind(path, source, study)
 
 
 @contextmanager
@@ -302,7 +119,7 @@ def _placed(path: Path) -> Iterator[None]:
         raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
-def _bind(path: Path, study: Study) -> Plan:
+def _bind(path: Path, source: bytes, study: Study) -> Plan:
     base = path.parent
     problems: list[str] = []
     backbones = {}
@@ -328,7 +145,9 @@ def _bind(path: Path, study: Study) -> Plan:
         problems.extend(f"relevance.{problem}" for problem in error.problems)
     if problems:
         raise InputError(*problems)
-    return Plan(path, study, images, selected, backbones, tuple(_models(study, images, backbones, labels)))
+    return Plan(
+        path, source, study, images, selected, backbones, tuple(_models(study, images, backbones, labels))
+    )
 
 
 def _models(
@@ -350,7 +169,3 @@ def _models(
         )  # fmt: skip
         index = {name: position for position, name in enumerate(classes)}
         yield Model(cell, key, classes, tuple(index[name] for name in named))
-
-
-def _chunks(positions: Sequence[int], size: int) -> list[tuple[int, ...]]:
-    return [tuple(positions[start : start + size]) for start in range(0, len(positions), size)]

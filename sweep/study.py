@@ -185,6 +185,11 @@ class Cell:
     finetune: Finetune
     """Training settings with the overrides of the further factors applied."""
 
+    @property
+    def condition(self) -> str:
+        """The levels of all factors but the seed, joined by '-'."""
+        return "-".join([self.pretraining, self.task, *self.extra.values()])
+
 
 class Study(Settings):
     """A whole study file."""
@@ -228,11 +233,24 @@ def load_study(path: Path) -> Study:
 
     Raises InputError with one line per problem: file, place inside the file, what is wrong, what to do.
     """
+    return parse_study(path, read_study(path))
+
+
+def read_study(path: Path) -> bytes:
+    """The bytes of a study file. Raises InputError where it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such study file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def parse_study(path: Path, source: bytes) -> Study:
+    """Check the bytes of a study file; `path` names it in messages. Raises InputError as `load_study` does."""
+    try:
+        content = yaml.safe_load(source.decode("utf-8"))
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None

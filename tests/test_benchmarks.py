@@ -11,9 +11,10 @@ import pytest
 from benchmarks import common, finetuning, masking, study
 from benchmarks.pages import AIMS, page
 from benchmarks.run import PARTS, RESULTS, headline
-from sweep.actors.work import units_of
+from sweep.actors.ranks import Rankers
 from sweep.plan import make_plan
-from sweep.stages.pieces import PIECES
+from sweep.stages import STAGES
+from sweep.stages.masking import sources
 from sweep.storage.store import Store
 
 # Of VGG-16's five blocks all, so that every shape is right, at its smallest size.
@@ -51,13 +52,14 @@ def test_the_vgg_study_is_the_papers_design(tmp_path: Path) -> None:
     assert len(plan.models) == 20
     assert len(plan.selected) == 12
     assert plan.study.dataset.input_size == 112
-    assert len(plan.units("masking")) == 21 * 20
+    assert len(STAGES["masking"].units(plan)) == 21 * 20
 
 
 def test_the_driver_hands_out_every_unit_of_a_plan(tmp_path: Path) -> None:
     """What its memory is measured at: all pieces of a real plan."""
     plan = make_plan(study.write_study(tmp_path, "driver", factors={"seed": [0, 1]}))
-    units = plan.units("masking")
+    units, hand_out = STAGES["masking"].units(plan), STAGES["masking"].pieces
+    assert hand_out is not None
     shared: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
 
@@ -67,9 +69,9 @@ def test_the_driver_hands_out_every_unit_of_a_plan(tmp_path: Path) -> None:
 
         for ranking in ("of_maps", "of_random"):
             patch.setattr(f"sweep.actors.ranks.Rankers.{ranking}", rank)
-        pieces = list(PIECES["masking"](plan, Store(str(tmp_path / "none")), set(units)))
-    assert sorted(unit.path for piece in pieces for unit in units_of(piece)) == sorted(u.path for u in units)
-    assert len(shared) == len(plan.sources)
+        pieces = list(hand_out(plan, Store(str(tmp_path / "none")), set(units), Rankers()))
+    assert sorted(unit.path for piece in pieces for unit in piece.units) == sorted(u.path for u in units)
+    assert len(shared) == len(sources(plan))
 
 
 def test_every_ratio_has_both_of_its_sides_and_the_page_every_figure() -> None:

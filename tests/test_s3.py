@@ -15,12 +15,12 @@ from sweep.errors import DamagedError, InputError, StoreError
 from sweep.runs.holder import Tempo, read_holder
 from sweep.runs.lease import HeldError, Lease, ask
 from sweep.storage.files import Files
-from sweep.storage.store import DAMAGED, PARKED, Store
+from sweep.storage.store import DAMAGED, Store
 from tests.queries.simulated import Study, factorial, write
 from tests.storage.test_store import SCHEMA, rows, unit
 
 
-def test_units_are_written_found_read_and_parked(bucket: str) -> None:
+def test_units_are_written_found_and_read(bucket: str) -> None:
     store = Store(f"{bucket}/results/study")
     a, b = unit("a"), unit("b")
     assert store.missing([a, b]) == [a, b]
@@ -29,11 +29,7 @@ def test_units_are_written_found_read_and_parked(bucket: str) -> None:
     assert store.missing([a, b]) == []
     in_a_worker: Store = pickle.loads(pickle.dumps(store))  # noqa: S301 - our own, as Ray sends it
     assert in_a_worker.read([b, a])["pearson"].to_pylist() == [3, 4, 1, None]
-    store.arrange([a])
-    assert store.missing([a, b]) == [b]
-    assert store.files.names(f"similarity/{PARKED}") == [b.name]
-    store.arrange([a, b])
-    assert store.missing([a, b]) == []
+    assert store.others("similarity", [a]) == [b.path]
 
 
 def test_damage_is_set_aside(bucket: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.plan import make_plan
+from sweep.stages import rows_of_tables
 from sweep.study import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -16,7 +17,7 @@ def test_the_demo_is_the_papers_design_and_needs_nothing_from_outside() -> None:
     plan = make_plan(ROOT / "studies" / "demo.yaml")
     assert len(plan.models) == 20
     assert len(plan.selected) == 101
-    rows = plan.rows()
+    rows = rows_of_tables(plan)
     assert rows["images"] == 1515
     assert rows["relevance"] == 20 * 101
     assert rows["similarity"] == 101 * 20 * 19 // 2
@@ -40,7 +41,7 @@ def test_the_papers_study_says_what_it_lacks() -> None:
 
 @pytest.mark.shared_data
 def test_the_umist_study_comes_to_ten_models(shared: Path) -> None:
-    rows = make_plan(ROOT / "studies" / "umist.yaml").rows()
+    rows = rows_of_tables(make_plan(ROOT / "studies" / "umist.yaml"))
     assert rows["models"] == 10
     assert rows["masked"] == (10 + 1) * 10 * 8 * 20
 

@@ -13,6 +13,7 @@ from sweep.numerics.masking import masked, random_ranks, removal_ranks, removed_
 from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
 from sweep.runs.verification import sample_maps, verify
+from sweep.stages import finetune, masking, relevance, rows_of_tables
 from sweep.storage.store import Store
 from tests.studies import SmallStudy, sweep, write_small_study
 
@@ -41,8 +42,8 @@ def test_the_engine_agrees_with_the_maps_that_innvestigate_made(finished: tuple[
     images = list(plan.selected)
     for model in plan.models:
         level = plan.backbones[model.cell.pretraining]
-        readout = Readout.from_bytes(store.read_weights(plan.model_units[model.id]))
-        rows = store.read([plan.relevance_units[model.id, 0]])
+        readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model.id]))
+        rows = store.read([relevance.units(plan)[model.id, 0]])
         (maps,) = shared_relevance(
             backbone_network(level.weights.load(), 32),
             [Dense(readout.kernel, readout.bias)],
@@ -58,7 +59,7 @@ def test_the_engine_agrees_with_the_maps_that_innvestigate_made(finished: tuple[
 def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[Plan, Store]) -> None:
     plan, store = finished
     rows = pq.read_table(f"{store.root}/masked").to_pylist()
-    assert len(rows) == 3 * 2 * len(PERCENTS) == plan.rows()["masked"]
+    assert len(rows) == 3 * 2 * len(PERCENTS) == rows_of_tables(plan)["masked"]
     stored = {(row["source_id"], row["destination_id"], row["percent"]): row for row in rows}
     images = list(plan.selected)
     keys = [plan.images.keys[image] for image in images]
@@ -66,15 +67,15 @@ def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[
     expected: Counter[tuple[str, str, float]] = Counter()
     for destination in plan.models:
         level = plan.backbones[destination.cell.pretraining]
-        readout = Readout.from_bytes(store.read_weights(plan.model_units[destination.id]))
+        readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[destination.id]))
         model = keras_model(level.weights.load(), 32, readout.kernel, readout.bias)
         inputs = level.weights.preprocessing(pixels)
         instead = replacements("blur", pixels, keys, level.weights.preprocessing)
-        for source in plan.sources:
+        for source in masking.sources(plan):
             if source == "random-1":
                 ranks = random_ranks(source, keys, 1024)
             else:
-                maps = store.read([plan.relevance_units[source, 0]], columns=["map"])["map"].to_pylist()
+                maps = store.read([relevance.units(plan)[source, 0]], columns=["map"])["map"].to_pylist()
                 ranks = removal_ranks(np.array(maps, np.float32), "positive")
             for percent in PERCENTS:
                 removed = masked(inputs, ranks, removed_count(percent, 1024), instead)

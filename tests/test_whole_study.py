@@ -14,6 +14,7 @@ import scipy.stats
 from sweep.numerics.masking import removed_count
 from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
+from sweep.stages import rows_of_tables
 from tests.studies import SmallStudy, sweep, write_small_study
 
 
@@ -58,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def test_every_table_has_the_rows_that_the_plan_announced(finished: Finished) -> None:
-    planned = finished.plan.rows()
+    planned = rows_of_tables(finished.plan)
     assert planned == {
         "images": 30, "features": 60, "epochs": 32, "models": 8, "predictions": 4 * 30 * (5 + 2), "relevance": 48,
         "similarity": 6 * 28, "masked": 9 * 8 * 5 * 6,
@@ -227,7 +228,7 @@ def test_a_rerun_does_nothing_and_a_further_seed_only_its_own(finished: Finished
         assert {name: after[name] for name in before} == before
         added = set(after) - set(before)
         assert all("-s5" in name for name in added)
-        planned = make_plan(study.path).rows()
+        planned = rows_of_tables(make_plan(study.path))
         assert {name: len(finished.table(name)) for name in planned} == planned
     finally:
         finished.study.changed()

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 
 import ray
 
-from sweep.actors.work import Context
 from sweep.errors import InputError
 from sweep.models.weights import Layers
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
+from sweep.stages import STAGES, columns_of
+from sweep.stages.loaded import Context
 from sweep.storage.store import Store
 
 
@@ -55,7 +56,7 @@ def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Con
     """Put the images and every backbone's weights into the object store, for all workers to read."""
     return Context(
         store=store,
-        schemas={table: plan.schema(table) for tables in STAGES.values() for table in tables},
+        schemas={table: columns_of(plan, table) for stage in STAGES.values() for table in stage.tables},
         image_ids=tuple(plan.images.ids),
         image_keys=plan.images.keys,
         classes={model.cell.task: model.classes for model in plan.models},

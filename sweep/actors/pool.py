@@ -28,9 +28,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.actors.devices import Share, alive_nodes, shares_of
 from sweep.actors.queue import Queue, Task
-from sweep.actors.work import Context, Work, units_of
 from sweep.actors.worker import Worker
 from sweep.errors import StoreError, WorkError
+from sweep.stages.loaded import Context
+from sweep.stages.stage import Piece
 
 IN_FLIGHT = 2
 """Calls per worker: one that runs and one that waits, so a worker never idles between pieces of work."""
@@ -50,7 +51,7 @@ SCOUTS = 4
 class Failure:
     """A piece of work that could not be done."""
 
-    work: Work
+    piece: Piece
     reason: str
     attempts: int
     refused: bool = False
@@ -112,7 +113,7 @@ class WorkerPool:
         """Hand out no more work; `run` returns once the calls in flight have ended. Callable from any thread."""
         self._draining.set()
 
-    def run(self, pieces: Iterable[Work], on_done: Callable[[int], None]) -> list[Failure]:
+    def run(self, pieces: Iterable[Piece], on_done: Callable[[int], None]) -> list[Failure]:
         """Do all `pieces`, calling `on_done` with the number of units each has stored; returns what failed.
 
         Raises WorkError where the cluster offers no worker for half an hour, or workers die at their start.
@@ -163,7 +164,7 @@ class WorkerPool:
         for waiting in range(IN_FLIGHT):
             for seat in self._seats:
                 if seat.ready and len(seat.flying) == waiting and (task := queue.next()):
-                    call = seat.actor.do.remote(self._context, task.work)
+                    call = seat.actor.do.remote(self._context, task.piece)
                     seat.flying.append((call, task))
                     self._calls[call] = seat
 
@@ -178,16 +179,16 @@ class WorkerPool:
             task = self._landed(seat, call)
             if isinstance(error.cause, StoreError):
                 self.drain()
-                return (Failure(task.work, str(error.cause), task.failures + 1, refused=True),)
+                return (Failure(task.piece, str(error.cause), task.failures + 1, refused=True),)
             if isinstance(
                 error.cause, ActorUnavailableError | ObjectLostError
             ):  # and stays lost for this piece
-                return (Failure(task.work, last_line(error), task.failures + 1, input_lost=True),)
+                return (Failure(task.piece, last_line(error), task.failures + 1, input_lost=True),)
             return self._failed(task, last_line(error), queue)
         except RayError as error:
             return self._lost(seat, error, queue, on_done)
         if seat.ready:
-            on_done(len(units_of(self._landed(seat, call).work)))
+            on_done(len(self._landed(seat, call).piece.units))
         seat.ready, self._deaths_in_a_row = True, 0
         return ()
 
@@ -217,7 +218,7 @@ class WorkerPool:
         to_blame = isinstance(error, ActorDiedError | OutOfMemoryError) and node_lives
         left: list[Task] = []
         for _, task in seat.flying:
-            units = units_of(task.work)
+            units = task.piece.units
             if self._store.missing(units):
                 left.append(task)
             else:
@@ -230,9 +231,9 @@ class WorkerPool:
         return failures
 
     def _failed(self, task: Task, reason: str, queue: Queue) -> Iterable[Failure]:
-        task = Task(task.work, task.failures + 1)
+        task = Task(task.piece, task.failures + 1)
         if task.failures >= ATTEMPTS:
-            return (Failure(task.work, reason, task.failures),)
+            return (Failure(task.piece, reason, task.failures),)
         queue.put_back(task)
         return ()
 

@@ -4,21 +4,21 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sweep.actors.work import Work
+from sweep.stages.stage import Piece
 
 
 @dataclass(frozen=True)
 class Task:
     """A piece of work, and how often it has failed."""
 
-    work: Work
+    piece: Piece
     failures: int = 0
 
 
 class Queue:
     """Tasks in order; those that come back go to the end, so that they hold nothing up."""
 
-    def __init__(self, pieces: Iterable[Work]) -> None:
+    def __init__(self, pieces: Iterable[Piece]) -> None:
         self._fresh = iter(pieces)
         self._ahead: deque[Task] = deque()
         self._returned: deque[Task] = deque()

@@ -9,20 +9,18 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from sweep.actors.devices import alive_nodes, configure_tensorflow, trial_share
 from sweep.actors.pool import last_line
-from sweep.data.images import VALIDATION
 from sweep.plan import Model, Plan
+from sweep.stages.finetune import Trial, store_model, trial_of, validation_mask
 from sweep.storage.arrays import matrix
-from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
 from sweep.tracking import Tracker
 
@@ -30,21 +28,6 @@ FLUSH_SECONDS = 2.0
 """How often a running trial's epochs are sent to MLflow."""
 TRIAL_FAILURES = 2
 """How often a trial that died is started again."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Everything a trial needs to train and store one model."""
-
-    model: Model
-    features: tuple[Unit, ...]
-    """Features of all images on the model's backbone."""
-    epochs_unit: Unit
-    model_unit: Unit
-    schema: pa.Schema
-    """Columns of the table `models` in this study."""
-    run_id: str | None
-    """The model's MLflow run."""
 
 
 class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
@@ -66,10 +49,10 @@ class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train an epoch; after the last, store the model."""
-        row = asdict(self._training.epoch())
-        self._epochs.append(row)
+        epoch = self._training.epoch()
+        self._epochs.append(epoch)
         done = len(self._epochs) == self._trial.model.cell.finetune.epochs
-        return row | {"done": done} | (self._finish() if done else {})
+        return asdict(epoch) | {"done": done} | (self._finish() if done else {})
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         from sweep.numerics.readout import ReadoutTraining
@@ -84,35 +67,17 @@ class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
             model.cell.finetune,
             model.key,
         )
-        self._epochs: list[dict[str, Any]] = []
+        self._epochs: list[Any] = []
 
     def _finish(self) -> dict[str, float]:
-        trial, model, cell = self._trial, self._trial.model, self._trial.model.cell
+        trial, model = self._trial, self._trial.model
         readout = self._training.readout()
         correct = readout.logits(self._features(trial.features)).argmax(axis=1) == np.asarray(model.labels)
         accuracies = {
             "train_accuracy": float(correct[~self._validation].mean()),
             "val_accuracy": float(correct[self._validation].mean()),
         }
-        weights = f"weights/{model.id}.{model.key}.npz"
-        digest = self._store.write_file(weights, readout.to_bytes())
-        history = [{"model_id": model.id, **row} for row in self._epochs]
-        self._store.write(trial.epochs_unit, pa.Table.from_pylist(history), SCHEMAS["epochs"])
-        row = {
-            "model_id": model.id,
-            "model_key": model.key,
-            "pretraining": cell.pretraining,
-            "task": cell.task,
-            "seed": cell.seed,
-            "n_classes": len(model.classes),
-            "epochs": cell.finetune.epochs,
-            **accuracies,
-            "weights_uri": weights,
-            "weights_sha256": digest,
-            "mlflow_run_id": trial.run_id,
-            **cell.extra,
-        }
-        self._store.write(trial.model_unit, pa.Table.from_pylist([row], schema=trial.schema), trial.schema)
+        store_model(self._store, trial, readout.to_bytes(), accuracies, self._epochs)
         return accuracies
 
     def _read_features(self, units: tuple[Unit, ...]) -> Any:
@@ -167,19 +132,8 @@ def finetune(
     """
     runs = tracker.start_models(models)
     share = trial_share(list(alive_nodes().values()))
-    chunks = range(len(plan.feature_chunks))
-    trials = {
-        model.id: Trial(
-            model=model,
-            features=tuple(plan.feature_units[model.cell.pretraining, c] for c in chunks),
-            epochs_unit=plan.epoch_units[model.id],
-            model_unit=plan.model_units[model.id],
-            schema=plan.schema("models"),
-            run_id=runs.get(model.id),
-        )
-        for model in models
-    }
-    validation = np.asarray([part == VALIDATION for part in plan.images.table["split"].to_pylist()])
+    trials = {model.id: trial_of(plan, model, runs.get(model.id)) for model in models}
+    validation = validation_mask(plan)
     trainable = tune.with_parameters(
         ReadoutTrial, store=store, trials=trials, validation=validation, threads=share.threads
     )

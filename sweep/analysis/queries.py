@@ -5,6 +5,7 @@ answers from its header comment, checks that the tables it reads exist, and bind
 """
 
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from sweep.errors import InputError, WorkError
 from sweep.storage.files import for_fsspec
+from sweep.storage.index import INDEX
 
 Value = str | int | float | bool
 """What a parameter can be bound to."""
@@ -56,6 +58,7 @@ def run_query(
     results: str,
     parameters: Mapping[str, Value] | None = None,
     connection: duckdb.DuckDBPyConnection | None = None,
+    index: bytes | None = None,
 ) -> pa.Table:
     """Run one SQL file on the tables of a study.
 
@@ -65,6 +68,8 @@ def run_query(
         parameters: values of the query's parameters; each is bound as a DuckDB variable, never pasted into SQL.
         connection: a DuckDB connection of the caller's, with limits of its own; afterwards it has the views of
             `queries/views.sql` and what the query leaves, for further SQL. By default a new one, closed again.
+        index: an index (`sweep.storage.index`) of the files that the study consists of. By default the one among the
+            results, which is that of the last run.
 
     Returns:
         The answer of the file's last statement; the header of the file tells the columns.
@@ -83,19 +88,28 @@ def run_query(
         takes = ", ".join(query.parameters) or "none"
         raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
 
-    with nullcontext(connection) if connection else duckdb.connect(":memory:") as session:
+    with (
+        nullcontext(connection) if connection else duckdb.connect(":memory:") as session,
+        tempfile.TemporaryDirectory(prefix="sweep-") as temporary,
+    ):
         if "://" in results and not session.filesystem_is_registered(results.partition("://")[0]):
             # Read by the file system that wrote the tables, so that no DuckDB extension need be fetched.
             session.register_filesystem(for_fsspec(results))
         session.execute("SET VARIABLE results = ?", [results.rstrip("/")])
+        own = None if index is None else Path(temporary, INDEX)
+        if own and index:
+            own.write_bytes(index)
+        session.execute("SET VARIABLE index = ?", [own and str(own)])
         for parameter in {parameter for other in known.values() for parameter in other.parameters}:
             # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is
             # NULL, so that the settings of an earlier query on the same connection are forgotten.
             session.execute(f"SET VARIABLE {parameter} = ?", [chosen.get(parameter)])
         try:
+            for stem in _PREAMBLE:
+                _execute(session, _text(stem))
             _require_tables(session, query, results)
-            for stem in (*_PREAMBLE, *_order(query, known)):
-                answer = _execute(session, (_folder() / f"{stem}.sql").read_text(encoding="utf-8"))
+            for stem in _order(query, known):
+                answer = _execute(session, _text(stem))
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             raise InputError(f"query {name!r}: {_first_line(error)}") from error
         except duckdb.Error as error:
@@ -167,15 +181,23 @@ def _order(query: Query, known: Mapping[str, Query]) -> Iterator[str]:
 
 
 def _require_tables(connection: duckdb.DuckDBPyConnection, query: Query, results: str) -> None:
-    missing = []
-    for table in query.reads:
-        pattern = f"{results.rstrip('/')}/{table}/*.parquet"
-        if not connection.execute("FROM glob(?) LIMIT 1", [pattern]).fetchall():
-            missing.append(
-                f"query {query.name!r} reads the table {table!r}, which has no files under {results}"
-            )
+    missing = [
+        table
+        for table in query.reads
+        if connection.execute("SELECT getvariable(?) IS NULL", [f"files_{table}"]).fetchall()[0][0]
+    ]
     if missing:
-        raise InputError(*(f"{problem}; finish the study with: sweep run" for problem in missing))
+        raise InputError(
+            *(
+                f"query {query.name!r} reads the table {table!r}, which has no files under {results}; "
+                "finish the study with: sweep run"
+                for table in missing
+            )
+        )
+
+
+def _text(stem: str) -> str:
+    return (_folder() / f"{stem}.sql").read_text(encoding="utf-8")
 
 
 def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:

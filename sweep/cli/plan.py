@@ -18,7 +18,8 @@ from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
 from sweep.models.weights import Layers
 from sweep.plan import Plan
-from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of, stage_costs
+from sweep.stages import stage_costs
+from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of
 from sweep.storage.store import Store
 
 CALIBRATION = "calibration.json"

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from sweep.cli.options import DEFAULT_RESULTS, address_option, open_study, results_option, study_argument
 from sweep.errors import Stopped, WorkError
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
 from sweep.runs.health import notes, set_damaged_aside
+from sweep.stages import STAGES, rows_of_tables
 from sweep.storage.store import Store
 
 
@@ -112,12 +113,12 @@ def show(plan: Plan, store: Store) -> None:
     table = Table("stage", "table", box=None, pad_edge=False)
     for column in ("units", "stored", "rows"):
         table.add_column(column, justify="right")
-    rows = plan.rows()
-    for stage, names in STAGES.items():
-        units = plan.units(stage)
+    rows = rows_of_tables(plan)
+    for stage in STAGES.values():
+        units = stage.units(plan)
         missing = store.missing(units)
-        for name in names:
+        for name in stage.tables:
             planned = sum(unit.table == name for unit in units)
             left = sum(unit.table == name for unit in missing)
-            table.add_row(stage, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")
+            table.add_row(stage.name, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")
     Console().print(table)

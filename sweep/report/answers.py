@@ -1,6 +1,7 @@
 """What a report is made of: the answers of the queries on a study's tables, asked once."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,13 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
+from sweep.analysis.provenance import TableIdentity, table_identities
 from sweep.analysis.queries import Value, run_query
 from sweep.errors import WorkError
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
 from sweep.report.style import Looks, looks_of
-from sweep.runs.provenance import TableIdentity, table_identities
-from sweep.storage.store import Store
+from sweep.stages import STAGES, all_units, finetune, index_of_study, similarity, with_gaps
+from sweep.storage.store import Store, Unit
 
+NAMED = 5
+"""Models that are named where some are missing."""
 LOG, LINEAR = "log", "linear"
 """The axes of percent removed over which an area can be taken."""
 MATRIX_MODELS = 60
@@ -23,10 +27,13 @@ MATRIX_MODELS = 60
 
 @dataclass(frozen=True)
 class Answers:
-    """A finished study's plan and store, and what its tables answer; every query runs once, when first needed."""
+    """A study's plan and store, and what its tables answer; every query runs once, when first needed."""
 
     plan: Plan
+    """With the gaps that the results have."""
     store: Store
+    missing: Sequence[str] = ()
+    """What the study lacks, in sentences; nothing where it is complete."""
 
     @cached_property
     def curves(self) -> pa.Table:
@@ -76,7 +83,7 @@ class Answers:
     @cached_property
     def models(self) -> pa.Table:
         """The table `models`."""
-        return self.store.read(self.plan.model_units.values())
+        return self.store.read(self._stored(finetune.model_units(self.plan).values()))
 
     @cached_property
     def conditions(self) -> Mapping[str, Sequence[str]]:
@@ -97,8 +104,9 @@ class Answers:
             return [order.index(level) for order, level in zip(orders, levels, strict=True)]
 
         grouped: dict[str, list[str]] = {}
-        for model in sorted(self.plan.models, key=lambda model: (place(model.id), model.cell.seed)):
-            grouped.setdefault(names[model.id], []).append(model.id)
+        for model in sorted(self.plan.present, key=lambda model: (place(model.id), model.cell.seed)):
+            if model.id in names:
+                grouped.setdefault(names[model.id], []).append(model.id)
         return grouped
 
     @cached_property
@@ -111,15 +119,17 @@ class Answers:
     @cached_property
     def pair_similarity(self) -> pa.Table:
         """Mean correlation of maps by pair of the models `shown`: model_a, model_b, pearson."""
-        wanted = pa.array([model for models in self.shown.values() for model in models])
-        parts = []
-        for (model_id, _), unit in self.plan.similarity_units.items():
-            if model_id in wanted.to_pylist():
-                rows = self.store.read([unit], columns=["model_a", "model_b", "pearson"])
-                for column in ("model_a", "model_b"):
-                    rows = rows.filter(pa.compute.is_in(rows[column], wanted))
-                parts.append(rows)
-        means = pa.concat_tables(parts).group_by(["model_a", "model_b"]).aggregate([("pearson", "mean")])
+        wanted = {model for models in self.shown.values() for model in models}
+        own = [
+            unit
+            for place, others in similarity.members(self.plan).items()
+            if place[0] in wanted and wanted.intersection(other.id for other in others)
+            for unit in [similarity.units(self.plan)[place]]
+        ]
+        rows = self.store.read(self._stored(own), columns=["model_a", "model_b", "pearson"])
+        for column in ("model_a", "model_b"):
+            rows = rows.filter(pa.compute.is_in(rows[column], pa.array(sorted(wanted))))
+        means = rows.group_by(["model_a", "model_b"]).aggregate([("pearson", "mean")])
         return means.rename_columns({"pearson_mean": "pearson"})
 
     @cached_property
@@ -139,19 +149,51 @@ class Answers:
         return {"draws": analysis.draws, "draw_seed": analysis.draw_seed}
 
     def _ask(self, query: str, **settings: Value) -> pa.Table:
-        return run_query(query, self.store.root, settings)
+        return run_query(query, self.store.root, settings, index=self._index)
+
+    @cached_property
+    def _index(self) -> bytes:
+        return index_of_study(self.plan)
+
+    def _stored(self, units: Iterable[Unit]) -> list[Unit]:
+        wanted = list(units)
+        absent = set(self.store.missing(wanted))
+        return [unit for unit in wanted if unit not in absent]
 
     def _both(self, query: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         return {axis: self._ask(query, auc_axis=axis).to_pylist() for axis in (LOG, LINEAR)}
 
 
 def answers_of(plan: Plan, store: Store) -> Answers:
-    """The answers of a finished study. Raises WorkError with one line where units are missing."""
-    missing = {stage: len(store.missing(plan.units(stage))) for stage in STAGES}
-    lacking = ", ".join(f"{count:,} of {stage}" for stage, count in missing.items() if count)
-    if lacking:
+    """The answers of a study, with what it lacks. Raises WorkError with one line where no mask was tried yet."""
+    missing = store.missing(all_units(plan))
+    there = with_gaps(plan, set(missing))
+    left = set(store.missing(all_units(there)))
+    if all(unit in left for unit in STAGES["masking"].units(there)):
+        counts = Counter(unit.table for unit in missing)
+        lacking = ", ".join(f"{count:,} of {table}" for table, count in counts.items())
         raise WorkError(
-            f"{plan.study.name} is not finished, so there is nothing to report yet: units are missing "
-            f"({lacking}); finish it with: sweep run {plan.path}"
+            f"{plan.study.name} has nothing to report yet: units are missing ({lacking}); "
+            f"finish it with: sweep run {plan.path}"
         )
-    return Answers(plan, store)
+    return Answers(there, store, tuple(_lacking(there, left)))
+
+
+def _lacking(plan: Plan, left: Set[Unit]) -> Iterator[str]:
+    """What a study lacks: what could not be made, and what is not made yet."""
+    models = sorted(plan.gaps.models)
+    if models:
+        more = f" and {len(models) - NAMED} more" if len(models) > NAMED else ""
+        yield (
+            f"{len(models)} of {len(plan.models)} models are not there ({', '.join(models[:NAMED])}{more}), "
+            "nor what is made from them."
+        )
+    if plan.gaps.maps:
+        without = sorted({model for model, _ in plan.gaps.maps})
+        more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
+        yield f"Maps are missing of {', '.join(without[:NAMED])}{more}, and what is made from them."
+    for name, stage in STAGES.items():
+        units = stage.units(plan)
+        count = sum(unit in left for unit in units)
+        if count and name not in ("finetune", "relevance"):
+            yield f"{count:,} of {len(units):,} units of {name} are not there."

@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep import __version__
+from sweep.analysis.provenance import code_commit, environment, study_sha256
 from sweep.plan import Plan
 from sweep.report.answers import LOG, Answers
 from sweep.report.exhibits import Exhibit, exhibits
@@ -26,7 +27,7 @@ from sweep.report.sentences import (
     initialisation_findings,
     source_findings,
 )
-from sweep.runs.provenance import code_commit, environment, study_sha256
+from sweep.stages.masking import random_sources
 from sweep.storage.checksums import write_files
 
 FILLS = {
@@ -85,8 +86,9 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         commit=code_commit(),
         version=__version__,
         study_sha256=study_sha256(answers.plan),
-        study_text=answers.plan.path.read_text(encoding="utf-8"),
+        study_text=answers.plan.source.decode(),
         root=answers.store.root,
+        missing=answers.missing,
     )
 
 
@@ -106,7 +108,7 @@ def asked(plan: Plan) -> list[str]:
     ]
     held = plan.images.table["split"].to_pylist().count("validation")
     levels = ", ".join(f"{percent:g}" for percent in study.masking.percents)
-    sources = len(plan.models) + len(plan.random_sources)
+    sources = len(plan.models) + len(random_sources(plan))
     composite = (
         study.relevance.composite if isinstance(study.relevance.composite, str) else "a composite of its own"
     )
@@ -115,7 +117,7 @@ def asked(plan: Plan) -> list[str]:
         f"{_counted(len(factors.seed), 'initialisation')} each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
         f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
         f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
-        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(plan.random_sources), 'random order')}) "
+        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(random_sources(plan)), 'random order')}) "
         f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels, {REMOVAL[study.masking.order]} first. "
         f"A removed pixel becomes {FILLS[study.masking.fill]}.",
     ]  # fmt: skip

@@ -8,6 +8,7 @@ from PIL import Image
 
 from sweep.plan import Model, Plan
 from sweep.report.pictures import coloured, montage, overlaid, saturation
+from sweep.stages import finetune, relevance
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store
 
@@ -19,14 +20,14 @@ SIDE = 160
 
 def model_files(plan: Plan, store: Store, model: Model) -> Mapping[str, bytes]:
     """A finished model's files by path: `readout.npz` and `maps.png`."""
-    weights = store.read_weights(plan.model_units[model.id])
+    weights = store.read_weights(finetune.model_units(plan)[model.id])
     return {"readout.npz": weights, "maps.png": map_panel(plan, store, model)}
 
 
 def map_panel(plan: Plan, store: Store, model: Model) -> bytes:
     """A PNG of a few faces (top), the model's relevance for each (middle), and that laid over the face (bottom)."""
-    rows = store.read([plan.relevance_units[model.id, 0]], columns=["map"])
-    chunk = plan.map_chunks[0]
+    rows = store.read([relevance.units(plan)[model.id, 0]], columns=["map"])
+    chunk = relevance.chunks(plan)[0]
     chosen = sorted(set(np.linspace(0, len(chunk) - 1, FACES).round().astype(int).tolist()))
     size = plan.study.dataset.input_size
     maps = matrix(rows["map"])[chosen].reshape(-1, size, size)

@@ -7,9 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sweep.numerics.masking import random_ranks, removal_ranks
+from sweep.plan import Model, Plan
 from sweep.report.answers import Answers
 from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
+from sweep.stages import masking, relevance
 from sweep.storage.arrays import matrix
 
 Array = np.ndarray[Any, Any]
@@ -65,19 +67,21 @@ def colourfulness(kernels: Array) -> float:
 def masked_faces(answers: Answers) -> Described:
     """A face masked by one model per pretraining and at random (paper, Fig. 2)."""
     plan = answers.plan
-    position = plan.map_chunks[0][0]
+    position = relevance.chunks(plan)[0][0]
     image, percents = plan.images.ids[position], plan.study.masking.percents
     ranks = {}
     for name in plan.backbones:
-        model = next(model for model in plan.models if model.cell.pretraining == name)
+        model = next((model for model in _mapped(plan) if model.cell.pretraining == name), None)
+        if model is None:
+            continue
         own = _maps(answers, model.id, [position]).reshape(1, -1)
         ranks[model.id] = removal_ranks(own, plan.study.masking.order)[0]
     face = plan.images.pixels[position]
-    for mask in plan.random_sources[:1]:
+    for mask in masking.random_sources(plan)[:1]:
         ranks["random"] = random_ranks(mask, (plan.images.keys[position],), face.shape[0] * face.shape[1])[0]
     levels = ", ".join(f"{percent:g}" for percent in percents)
     removal = REMOVAL[plan.study.masking.order]
-    control = "and at random" if plan.random_sources else "(the study has no random masks)"
+    control = "and at random" if masking.random_sources(plan) else "(the study has no random masks)"
     return (
         masked_example(face, ranks, percents),
         f"Image {image} with pixels removed by the map of one model per pretraining, {removal} first, {control} (paper, "
@@ -91,8 +95,12 @@ def masked_faces(answers: Answers) -> Described:
 def model_maps(answers: Answers) -> Described:
     """Maps of one model per condition for a few faces (paper, Fig. 4)."""
     plan = answers.plan
-    chosen = [models[0] for models in answers.conditions.values()][:MAP_MODELS]
-    chunk = plan.map_chunks[0]
+    mapped = {model.id for model in _mapped(plan)}
+    firsts = ([name for name in models if name in mapped] for models in answers.conditions.values())
+    chosen = [names[0] for names in firsts if names][:MAP_MODELS]
+    if not chosen:
+        raise Impossible("No figure: the maps of the first images are missing.")
+    chunk = relevance.chunks(plan)[0]
     faces = [
         chunk[i] for i in sorted(set(np.linspace(0, len(chunk) - 1, MAP_FACES).round().astype(int).tolist()))
     ]
@@ -194,11 +202,16 @@ def agreement(answers: Answers) -> Described:
     )  # fmt: skip
 
 
+def _mapped(plan: Plan) -> list[Model]:
+    """The models that have maps of the first images."""
+    return [model for model in plan.present if (model.id, 0) not in plan.gaps.maps]
+
+
 def _maps(answers: Answers, model_id: str, positions: Sequence[int]) -> Array:
     """Maps of images of the first chunk, float32 (image, height, width)."""
     plan = answers.plan
     rows = answers.store.read(
-        [plan.relevance_units[model_id, 0]], columns=["image_id", "height", "width", "map"]
+        [relevance.units(plan)[model_id, 0]], columns=["image_id", "height", "width", "map"]
     )
     places = [rows["image_id"].to_pylist().index(plan.images.ids[position]) for position in positions]
     return matrix(rows["map"])[places].reshape(-1, rows["height"][0].as_py(), rows["width"][0].as_py())

@@ -7,6 +7,7 @@ import pyarrow as pa
 from sweep.analysis.queries import run_query
 from sweep.plan import Plan
 from sweep.report.sentences import AS_PRINTED
+from sweep.stages import finetune, index_of_study
 from sweep.storage.store import Store
 from sweep.terminal.tables import print_table
 
@@ -14,23 +15,20 @@ from sweep.terminal.tables import print_table
 def summarise(plan: Plan, store: Store) -> None:
     """Print the main results of a finished study."""
     models = store.read(
-        plan.model_units.values(), columns=["pretraining", "task", "train_accuracy", "val_accuracy"]
+        finetune.model_units(plan).values(), columns=["pretraining", "task", "train_accuracy", "val_accuracy"]
     )
+    index = index_of_study(plan)
     print_table(_accuracies(models), "\nAccuracy on unmasked images")
-    bins = run_query("bins", store.root, _draws(plan))
+    bins = run_query("bins", store.root, index=index)
     print_table(_mean_auc(bins), "\nAUC of accuracy over log percent masked (1 = masks never hurt)")
-    initialisation = run_query("anova_initialisation", store.root, {}).to_pylist()
-    source = run_query("anova_source", store.root, {}).to_pylist()
+    initialisation = run_query("anova_initialisation", store.root, index=index).to_pylist()
+    source = run_query("anova_source", store.root, index=index).to_pylist()
     tests = [
         (f"{', '.join(filter(None, [row['task'], row['extra']]))}: {row['effect']}", row)
         for row in initialisation
     ]
     tests += [(f"{row['condition']}: {row['sources']}", row) for row in source]
     print_table(_side_by_side(tests), "\nANOVA of AUC")
-
-
-def _draws(plan: Plan) -> dict[str, int]:
-    return {"draws": plan.study.analysis.draws, "draw_seed": plan.study.analysis.draw_seed}
 
 
 def _accuracies(models: pa.Table) -> pa.Table:

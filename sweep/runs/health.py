@@ -7,6 +7,7 @@ from functools import partial
 from sweep.plan import Plan
 from sweep.runs import failures, sidecars
 from sweep.runs.holder import is_alive, read_holder
+from sweep.stages import all_units
 from sweep.storage.checksums import damaged_files
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import DAMAGED, Store
@@ -21,7 +22,7 @@ def notes(plan: Plan, store: Store) -> Iterator[str]:
     if holder is not None and is_alive(store.files, holder):
         doing = f": {holder.stage} {holder.done:,}/{holder.total:,}" if holder.stage else ""
         yield f"running: {holder}{doing}"
-    missing = store.missing(plan.all_units())
+    missing = store.missing(all_units(plan))
     for failure in failures.recorded(store, missing):
         yield f"failed: {failure} ({failure.when})"
     yield from sidecars.drift(store, plan, missing)
@@ -40,7 +41,7 @@ def set_damaged_aside(plan: Plan, store: Store) -> list[str]:
 
 def _checks(plan: Plan, store: Store) -> Iterator[tuple[str, Callable[[], str | None]]]:
     """Every file that carries its own checksum, and what verifies it."""
-    units = plan.all_units()
+    units = all_units(plan)
     absent = set(store.missing(units))
     for unit in units:
         if unit not in absent:

@@ -5,23 +5,25 @@ from contextlib import suppress
 
 from sweep.actors.cluster import cluster, share_context
 from sweep.actors.pool import Failure, WorkerPool
+from sweep.actors.ranks import Rankers
 from sweep.actors.trials import finetune
-from sweep.actors.work import units_of
 from sweep.errors import LostError, Stopped, StoreError, WorkError
 from sweep.models.weights import Layers
-from sweep.plan import Plan
+from sweep.plan import Gaps, Plan
 from sweep.report.answers import answers_of
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.runs.failures import failed, record
 from sweep.runs.interrupt import Interrupts
 from sweep.runs.lease import Lease
+from sweep.runs.refresh import set_replaced_aside
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
-from sweep.stages.needs import stages_from
-from sweep.stages.pieces import PIECES
+from sweep.stages import STAGES, all_units, columns_of, index_of_study
+from sweep.stages.finetune import epoch_units, model_units
 from sweep.storage.checksums import STUDY, write_files
-from sweep.storage.store import REPLACED, Store, Unit
+from sweep.storage.index import INDEX
+from sweep.storage.store import Store, Unit
 from sweep.terminal.progress import Display
 from sweep.tracking import FAILED, FINISHED, KILLED, Tracker
 
@@ -60,13 +62,10 @@ def _run(
     address: str | None,
     refresh: str | None,
 ) -> None:
-    everything = plan.all_units()
+    everything = all_units(plan)
     store.files.clear_temporary()
-    store.arrange(everything)
-    if refresh is not None:
-        renewed = (unit for stage in stages_from(refresh) for unit in plan.units(stage))
-        store.set_aside((unit.path for unit in renewed), REPLACED)
-    write_files(store, {STUDY: plan.path.read_bytes()})
+    set_replaced_aside(store, refresh)
+    write_files(store, {STUDY: plan.source, INDEX: index_of_study(plan)})
     restore_sidecars(store, plan)
     tracker = Tracker(plan, results)
     display.on_finish = tracker.stage_done
@@ -83,8 +82,7 @@ def _run(
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
-        if not run.failures:
-            _publish(run)
+        _publish(run)
         status = FAILED if run.failures else FINISHED
     except StoreError as error:
         status, refused = FAILED, error
@@ -110,22 +108,23 @@ def _catch_up(run: Run) -> None:
     """MLflow follows the tables: whatever it missed of a stored model it is told now."""
 
     def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
-        epochs = run.store.read([run.plan.epoch_units[model_id]]).to_pylist()
+        epochs = run.store.read([epoch_units(run.plan)[model_id]]).to_pylist()
         columns = ["train_accuracy", "val_accuracy"]
-        return epochs, run.store.read([run.plan.model_units[model_id]], columns=columns).to_pylist()[0]
+        return epochs, run.store.read([model_units(run.plan)[model_id]], columns=columns).to_pylist()[0]
 
-    absent = {unit.label for unit in run.store.missing(list(run.plan.model_units.values()))}
+    absent = {unit.label for unit in run.store.missing(list(model_units(run.plan).values()))}
     run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
 
 
 def _publish(run: Run) -> None:
-    """Write a finished study's report, and give its runs in MLflow what belongs to them."""
-    plan, store = run.plan, run.store
-    answers = answers_of(plan, store)
+    """Write the study's report, with its gaps if it has any, and give its runs in MLflow what belongs to them."""
+    store = run.store
+    answers = answers_of(run.plan.without(Gaps()), store)
+    if answers.missing:
+        write_files(store, {INDEX: index_of_study(answers.plan)})
     report = write_report(answers)
-    models = store.read(plan.model_units.values(), columns=["model_id", "weights_sha256"]).to_pylist()
-    digests = {row["model_id"]: row["weights_sha256"] for row in models}
-    run.tracker.attach_to_models(lambda model: model_files(plan, store, model), digests)
+    digests = {row["model_id"]: row["weights_sha256"] for row in answers.models.to_pylist()}
+    run.tracker.attach_to_models(lambda model: model_files(answers.plan, store, model), digests)
     run.tracker.finish_study(report, answers.tables)
 
 
@@ -134,7 +133,7 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     plan, store = run.plan, run.store
     run.begin()
     for unit in run.missing("images"):
-        store.write(unit, plan.images.table, plan.schema("images"))
+        store.write(unit, plan.images.table, columns_of(plan, "images"))
         run.advance(1)
     run.finish()
     context = share_context(plan, layers, store)
@@ -144,7 +143,10 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     models = [model for model in plan.models if model.id in missing]
     problems = finetune(plan, models, store, run.tracker, run.advance) if models else []
     run.finish(
-        [failed("finetune", [plan.model_units[name], plan.epoch_units[name]], why) for name, why in problems]
+        [
+            failed("finetune", [model_units(plan)[name], epoch_units(plan)[name]], why)
+            for name, why in problems
+        ]
     )
     with WorkerPool(context, growing=joined) as pool:
         for stage in ("predictions", "relevance", "similarity", "masking"):
@@ -152,19 +154,22 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
 
 
 def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
+    pieces = STAGES[stage].pieces
+    assert pieces is not None, f"{stage} has no pieces of work"
+
     def work(missing: list[Unit]) -> list[Failure]:
-        return pool.run(PIECES[stage](run.plan, run.store, set(missing)), run.advance)
+        return pool.run(pieces(run.plan, run.store, set(missing), Rankers()), run.advance)
 
     wanted = run.missing(stage)
     with run.interrupts.draining(pool.drain):
         failures = work(wanted)
-        if lost := [unit for failure in failures if failure.input_lost for unit in units_of(failure.work)]:
+        if lost := [unit for failure in failures if failure.input_lost for unit in failure.piece.units]:
             # Once more: new pieces ask anew for what was lost.
             failures = [failure for failure in failures if not failure.input_lost]
             failures += work(run.store.missing(lost))
         run.finish(
             [
-                failed(stage, units_of(failure.work), f"{failure.reason} (tried {failure.attempts} times)")
+                failed(stage, failure.piece.units, f"{failure.reason} (tried {failure.attempts} times)")
                 for failure in failures
             ]
         )

@@ -2,18 +2,17 @@
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sweep.errors import LostError, Stopped, StoreError
-from sweep.plan import Plan
+from sweep.plan import Gaps, Plan
 from sweep.runs.failures import FOLDER, FailedWork
 from sweep.runs.holder import Holder
 from sweep.runs.interrupt import Interrupts
 from sweep.runs.lease import Lease, Wish
 from sweep.runs.sidecars import Versions, begin_stage
-from sweep.stages.needs import can_be_made, needs
+from sweep.stages import STAGES, made_from, with_gaps
 from sweep.storage.files import PATIENCE
 from sweep.storage.store import DAMAGED, Store, Unit
 from sweep.terminal.progress import Display
@@ -28,6 +27,7 @@ class Run:
     """One run of a study: what it needs at every stage, and what went wrong so far."""
 
     plan: Plan
+    """With the gaps that failed work has left so far: no later stage waits for what is not to be had."""
     store: Store
     tracker: Tracker
     display: Display
@@ -35,26 +35,19 @@ class Run:
     interrupts: Interrupts
     versions: Versions
     failures: list[FailedWork] = field(default_factory=list)
-    absent: set[Unit] = field(default_factory=set)
-    """Units of the stages so far that failed, or wait for one that did."""
-    waiting: Counter[str] = field(default_factory=Counter)
-    """How many units of each stage wait for one that failed."""
     _stage: str = ""
     _done: int = 0
     _total: int = 0
 
     def missing(self, stage: str) -> list[Unit]:
         """Units of `stage` that are to be made now; begins the stage on the display and in its sidecar."""
-        units = self.plan.units(stage)
+        units = STAGES[stage].units(self.plan)
         missing = self.store.missing(units)
         self._stage, self._done, self._total = stage, len(units) - len(missing), len(units)
         self.display.stage(stage, self._total, self._done)
         self.advance(0)
-        now, later = can_be_made(self.plan, stage, missing, self.absent)
-        self.absent |= set(later)
-        self.waiting[stage] += len(later)
-        begin_stage(self.store, self.plan, stage, now, self.versions)
-        return now
+        begin_stage(self.store, self.plan, stage, missing, self.versions)
+        return missing
 
     def advance(self, units: int) -> None:
         """Count `units` more as stored."""
@@ -64,34 +57,39 @@ class Run:
         self.lease.progress(self._stage, self._done, self._total)
 
     def finish(self, failures: Sequence[FailedWork] = ()) -> None:
-        """End the stage."""
+        """End the stage; what it failed to make is left out of the later stages."""
         self.failures += failures
         if failures:
-            self.absent |= set(self.store.missing(self.plan.units(self._stage)))
+            self.plan = with_gaps(self.plan, self.store.missing(STAGES[self._stage].units(self.plan)))
         self.display.finish()
 
     def begin(self) -> None:
         """Forget what an earlier pass over the stages has left undone."""
         self.failures.clear()
-        self.absent.clear()
-        self.waiting.clear()
+        self.plan = self.plan.without(Gaps())
 
     def damaged_inputs(self) -> bool:
         """Whether work failed because of stored files that are damaged; they are set aside, so count as missing."""
         failed = {path for failure in self.failures for path in failure.units}
-        damaged: set[Unit] = set()
-        for stage in {failure.stage for failure in self.failures}:
-            inputs = {unit for made, read in needs(self.plan, stage) if made.path in failed for unit in read}
-            damaged |= {unit for unit in inputs - self.absent if self.store.damage(unit)}
+        inputs = set(made_from(self.plan.without(Gaps()), failed))
+        damaged = [unit for unit in inputs - set(self.store.missing(list(inputs))) if self.store.damage(unit)]
         self.store.set_aside((unit.path for unit in damaged), DAMAGED)
         return bool(damaged)
+
+    def waiting(self) -> dict[str, int]:
+        """How many units of each stage were not tried, as they are made from what failed."""
+        whole = self.plan.without(Gaps())
+        counts = {
+            name: len(stage.units(whole)) - len(stage.units(self.plan)) for name, stage in STAGES.items()
+        }
+        return {name: count for name, count in counts.items() if count}
 
     def outcome(self) -> list[str]:
         """What to tell about work that failed, and about work that was not tried because of it."""
         shown = [str(failure) for failure in self.failures[:SHOWN]]
         if len(self.failures) > SHOWN:
             shown.append(f"... and {len(self.failures) - SHOWN} more")
-        waiting = [f"{count:,} of {stage}" for stage, count in self.waiting.items() if count]
+        waiting = [f"{count:,} of {stage}" for stage, count in self.waiting().items()]
         if waiting:
             shown.append(f"not tried, as they are made from what failed: {', '.join(waiting)} (units)")
         where = f"{self.store.root}/{FOLDER}/"

@@ -7,17 +7,17 @@ them), and for every combination of versions that stored units of the stage, whi
 import importlib.metadata
 import platform
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from sweep import __version__
+from sweep.analysis.provenance import code_commit
 from sweep.errors import WorkError
-from sweep.plan import STAGES, Plan
-from sweep.runs.provenance import code_commit
-from sweep.stages.needs import MADE_FROM
+from sweep.plan import Plan
+from sweep.stages import STAGES
 from sweep.storage.sealing import BrokenSeal
 from sweep.storage.store import Store, Unit
 
@@ -75,39 +75,28 @@ def versions() -> Versions:
 
 def settings(plan: Plan, stage: str) -> dict[str, Any]:
     """Everything that determines the rows of `stage`: its own settings and those of the stages it is made from."""
-    study = plan.study.model_dump(mode="json")
-    own: dict[str, Any] = {
-        "images": {"dataset": study["dataset"], "images": plan.images.key},
-        "features": {
-            "backbones": {
-                name: {
-                    "weights": plan.study.factors.pretraining[name].weights,
-                    "weights_key": backbone.weights.key,
-                    "preprocessing": asdict(backbone.weights.preprocessing),
-                }
-                for name, backbone in plan.backbones.items()
-            }
-        },
-        "finetune": {"factors": study["factors"], "finetune": study["finetune"]},
-        "predictions": {"ranks": study["analysis"]["ranks"]},
-        "relevance": {"relevance": study["relevance"]},
-        "similarity": {},
-        "masking": {"masking": study["masking"]},
-    }[stage]
     earlier: dict[str, Any] = {}
-    for source in MADE_FROM[stage]:
+    for source in STAGES[stage].made_from:
         earlier |= settings(plan, source)
-    return earlier | own
+    return earlier | dict(STAGES[stage].settings(plan))
 
 
 def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], now: Versions) -> None:
-    """Note that the `missing` units of `stage` are made by these versions from now on."""
+    """Note that the `missing` units of `stage` are made by these versions from now on.
+
+    A unit that may take rows over from stored relatives is noted under the versions that made those as well.
+    """
     if not missing:
         return
     keys = {unit.key for unit in missing}
     batches = [batch for batch in _batches(store, stage) if set(batch.units) - keys]
+    relatives = {
+        unit.key: {path.rsplit(".", 2)[1] for path in paths}
+        for unit, paths in store.relatives(missing).items()
+    }
     for batch in batches:
-        batch.units = [key for key in batch.units if key not in keys]
+        known = set(batch.units)
+        batch.units = sorted((known - keys) | {key for key, found in relatives.items() if found & known})
     own = next((batch for batch in batches if batch.versions == now), None)
     if own is None:
         own = Batch(now, datetime.now(UTC).isoformat(timespec="seconds"))
@@ -121,7 +110,7 @@ def restore_sidecars(store: Store, plan: Plan) -> None:
     """Write the sidecars anew that are gone or damaged; by what their units were made is not known any more."""
     for stage in STAGES:
         if not _batches(store, stage):
-            units = plan.units(stage)
+            units = STAGES[stage].units(plan)
             absent = set(store.missing(units))
             begin_stage(store, plan, stage, [unit for unit in units if unit not in absent], UNKNOWN)
 
@@ -131,7 +120,7 @@ def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:
     now, absent = versions(), set(missing)
     lines = []
     for stage in STAGES:
-        stored = {unit.key for unit in plan.units(stage) if unit not in absent}
+        stored = {unit.key for unit in STAGES[stage].units(plan) if unit not in absent}
         for batch in _batches(store, stage):
             units = stored & set(batch.units)
             if units and batch.versions != now:

@@ -18,6 +18,7 @@ from sweep.models.network import backbone_network
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
 from sweep.plan import Model, Plan
+from sweep.stages import finetune, relevance
 from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
@@ -80,7 +81,7 @@ def verify(
         raise InputError(
             *(f"{plan.path}: relevance.{line}; nothing to hold it to" for line in error.problems)
         ) from None
-    missing = store.missing(list(plan.relevance_units.values()))
+    missing = store.missing(list(relevance.units(plan).values()))
     if missing:
         raise WorkError(
             f"{len(missing)} units of relevance are not stored yet; finish the study: sweep run {plan.path}"
@@ -91,12 +92,12 @@ def verify(
     for model_id, positions in chosen.items():
         model = plan.model[model_id]
         backbone = backbone_network(layers[model.cell.pretraining], plan.study.dataset.input_size)
-        readout = Readout.from_bytes(store.read_weights(plan.model_units[model_id]))
+        readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model_id]))
         network = Network((*backbone.layers, Dense(readout.kernel, readout.bias)), backbone.input_shape)
         rows += _compare(plan, store, model, positions, network)
         on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
-    keys = [unit.key for unit in plan.relevance_units.values()]
+    keys = [unit.key for unit in relevance.units(plan).values()]
     unit = Unit(
         "verification", f"sample-{count}-seed-{seed}", key_of("verification", keys, count, seed), len(rows)
     )
@@ -131,10 +132,10 @@ def _stored_maps(plan: Plan, store: Store, model: Model, positions: list[int]) -
     """Stored maps (map, pixel) in units of the logit."""
     found: dict[int, Array] = {}
     offset = 0
-    for c, chunk in enumerate(plan.map_chunks):
+    for c, chunk in enumerate(relevance.chunks(plan)):
         here = [position - offset for position in positions if offset <= position < offset + len(chunk)]
         if here:
-            rows = store.read([plan.relevance_units[model.id, c]], columns=["map", "max_abs"])
+            rows = store.read([relevance.units(plan)[model.id, c]], columns=["map", "max_abs"])
             scaled = matrix(rows["map"]) * rows["max_abs"].to_numpy()[:, None]
             found |= {offset + row: scaled[row] for row in here}
         offset += len(chunk)

@@ -6,14 +6,14 @@ forward pass of one image through a backbone; relevance is counted in passes by 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import prod
 
 from sweep.lrp import Conv, Network, composite
 from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
 from sweep.models.network import backbone_network
 from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
-from sweep.plan import DESTINATION_BLOCK, FEATURE_CHUNK, MAP_CHUNK, MASK_CHUNK, STAGES, Plan
+from sweep.plan import Plan
 
 PEAK_FLOPS: Mapping[str, float] = {
     "t4": 8.1e12,
@@ -43,6 +43,8 @@ class Size:
     """The numbers of a study that its cost follows from."""
 
     models: int
+    conditions: int
+    """Cells of the factorial, the same up to the seed."""
     images: int
     mapped: int
     """Images with maps and masks."""
@@ -80,6 +82,21 @@ class Size:
         """Everything that makes masks."""
         return self.models + self.random_masks
 
+    @property
+    def mean_features(self) -> float:
+        """Features of a backbone, on average."""
+        return sum(self.features) / self.backbones
+
+    @property
+    def mean_flops(self) -> float:
+        """Floating-point operations of a pass, on average over the backbones."""
+        return sum(self.pass_flops) / self.backbones
+
+    @property
+    def readout_flops(self) -> float:
+        """Floating-point operations of a readout on one image."""
+        return 2 * self.mean_features * self.classes
+
 
 @dataclass(frozen=True)
 class StageCost:
@@ -87,13 +104,13 @@ class StageCost:
 
     stage: str
     units: int
-    passes: float
+    passes: float = 0.0
     """In forward passes of one image through one backbone."""
-    pass_flops: float
+    pass_flops: float = 0.0
     """Floating-point operations of the passes."""
-    other_flops: float
+    other_flops: float = 0.0
     """Those of readouts and correlations."""
-    bytes: float
+    bytes: float = 0.0
     """Written, compressed."""
 
 
@@ -135,6 +152,7 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
         per_image, per_map = 0.0, REFERENCE_PASSES
     return Size(
         models=len(plan.models),
+        conditions=len({model.cell.condition for model in plan.models}),
         images=len(plan.images.ids),
         mapped=len(plan.selected),
         epochs=sum(model.cell.finetune.epochs for model in plan.models) / len(plan.models),
@@ -160,61 +178,6 @@ def scaled(size: Size, models: int | None, images: int | None) -> Size:
     if images is not None:
         size = replace(size, images=images, mapped=max(1, round(size.mapped * images / size.images)))
     return size
-
-
-def stage_costs(size: Size) -> list[StageCost]:
-    """The cost of every stage, in order."""
-    features = sum(size.features) / size.backbones
-    flops = sum(size.pass_flops) / size.backbones
-    map_chunks, mask_chunks = ceil(size.mapped / MAP_CHUNK), ceil(size.mapped / MASK_CHUNK)
-    pairs = size.models * (size.models - 1) / 2
-    readout = 2 * features * size.classes
-    blocks = size.backbones * ceil(size.models / size.backbones / DESTINATION_BLOCK)
-    evaluated = size.sources * size.partial_levels * size.mapped
-    unit_counts = {
-        "images": 1,
-        "features": size.backbones * ceil(size.images / FEATURE_CHUNK),
-        "finetune": 2 * size.models,
-        "predictions": size.models,
-        "relevance": size.models * map_chunks,
-        "similarity": (size.models - 1) * map_chunks,
-        "masking": size.sources * (blocks if size.cells else size.models) * mask_chunks,
-    }
-    passes = {
-        "features": size.backbones * size.images,
-        "relevance": size.mapped
-        * (size.backbones * size.passes_per_image + size.models * size.passes_per_map),
-        "masking": size.backbones * evaluated,
-    }
-    other = {
-        # Forward, and backward with respect to the weights.
-        "finetune": size.models * size.epochs * size.images * size.train_share * 2 * readout,
-        "predictions": size.models * size.images * readout,
-        "similarity": pairs * size.mapped * 2 * size.pixels,
-        "masking": size.models * evaluated * readout,
-    }
-    kept_ranks = min(size.ranks, size.classes)
-    written = {
-        "images": size.images * ROW_BYTES["images"],
-        "features": size.images * sum(size.features) * FEATURE_BYTES,
-        "finetune": size.models * (size.epochs * ROW_BYTES["epochs"] + ROW_BYTES["models"] + 4 * (features + 1) * size.classes),
-        "predictions": size.models * size.images * kept_ranks * ROW_BYTES["predictions"],
-        "relevance": size.models * size.mapped * size.pixels * MAP_BYTES,
-        "similarity": pairs * size.mapped * ROW_BYTES["similarity"],
-        "masking": size.sources * size.models * size.levels
-        * (ROW_BYTES["cells"] * mask_chunks if size.cells else size.mapped * ROW_BYTES["masked"]),
-    }  # fmt: skip
-    return [
-        StageCost(
-            stage,
-            unit_counts[stage],
-            passes.get(stage, 0),
-            passes.get(stage, 0) * flops,
-            other.get(stage, 0),
-            written[stage] + unit_counts[stage] * FILE_BYTES,
-        )
-        for stage in STAGES
-    ]
 
 
 def gpu_speed(kind: str, count: int, here: Speed) -> Speed:

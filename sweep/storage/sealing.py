@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from sweep.storage.schemas import mismatch
 
+PARTS = "sweep.parts"
+"""Metadata key of a unit's note of the parts that it consists of."""
 _DIGEST, _OWNER = "sweep.sha256", "sweep.unit"
 _ZEROS = b"0" * 64
 _MARK = _DIGEST.encode() + b"\x18\x40"
@@ -26,8 +28,8 @@ class BrokenSeal(ValueError):
     """A file is not what was written; the message says in what."""
 
 
-def sealed(rows: pa.Table, owner: str) -> bytes:
-    """`rows` as a Parquet file with its own checksum and the name of the unit it belongs to."""
+def sealed(rows: pa.Table, owner: str, parts: str | None = None) -> bytes:
+    """`rows` as a Parquet file with its own checksum, the name of the unit it belongs to and a note of its parts."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -37,8 +39,9 @@ def sealed(rows: pa.Table, owner: str) -> bytes:
         use_dictionary=[field.name for field in rows.schema if pa.types.is_string(field.type)],
         use_byte_stream_split=list(_floats(rows.schema)),
     ) as writer:
-        writer.write_table(rows)
-        writer.add_key_value_metadata({_DIGEST: _ZEROS.decode(), _OWNER: owner})
+        writer.write_table(rows.combine_chunks())
+        noted = {} if parts is None else {PARTS: parts}
+        writer.add_key_value_metadata({**noted, _DIGEST: _ZEROS.decode(), _OWNER: owner})
     content = sink.getvalue().to_pybytes()
     return _stamped(content, _place(content))
 

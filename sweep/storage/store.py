@@ -6,10 +6,12 @@ determines the rows. A file is complete or absent, and says itself whether it is
 """
 
 import hashlib
+import itertools
+import json
 import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
@@ -17,12 +19,10 @@ import pyarrow.parquet as pq
 
 from sweep.errors import DamagedError, StoreError, WorkError
 from sweep.storage.files import PATIENCE, Files
-from sweep.storage.sealing import BrokenSeal, check_json, opened, sealed, sealed_json
+from sweep.storage.sealing import PARTS, BrokenSeal, check_json, opened, sealed, sealed_json
 
-PARKED = ".parked"
-"""Folder, inside a table's, for units that the study no longer asks for; they return when it asks again."""
 DAMAGED = ".damaged"
-"""Folder, beside them, for files that were found to be other than what was written."""
+"""Folder, inside a table's, for files that were found to be other than what was written."""
 REPLACED = ".replaced"
 """Folder, inside a table's, for the last units that were computed anew on request."""
 _SUFFIX = ".parquet"
@@ -53,6 +53,16 @@ class Unit:
         return f"{self.table}/{self.name}"
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the rows of a unit consist of: for each of `outer` and, within it, each of `inner`, as many rows."""
+
+    base: str
+    """Key of what all parts share."""
+    outer: tuple[str, ...]
+    inner: tuple[str, ...]
+
+
 class Store:
     """Reads and writes the units under one results root, a local folder or an object store's address."""
 
@@ -69,14 +79,15 @@ class Store:
         present = {table: self._names(table) for table in {unit.table for unit in units}}
         return [unit for unit in units if unit.name not in present[unit.table]]
 
-    def write(self, unit: Unit, rows: pa.Table, schema: pa.Schema) -> None:
-        """Store a unit whole.
+    def write(self, unit: Unit, rows: pa.Table, schema: pa.Schema, parts: Parts | None = None) -> None:
+        """Store a unit whole, with a note of the parts that it consists of.
 
         Raises WorkError where the rows are not what was planned, StoreError where the store keeps refusing.
         """
         if rows.num_rows != unit.rows:
             raise WorkError(f"{unit.path}: {rows.num_rows} rows were computed where {unit.rows} were planned")
-        self.files.write(unit.path, sealed(rows.cast(schema), unit.path))
+        noted = None if parts is None else json.dumps(asdict(parts), separators=(",", ":"))
+        self.files.write(unit.path, sealed(rows.cast(schema), unit.path, noted))
 
     def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
         """Rows of stored units, in the order given, each file checked against its checksum.
@@ -98,11 +109,44 @@ class Store:
             raise self._damaged(unit, problem) from None
 
     def others(self, table: str, units: Collection[Unit]) -> list[str]:
-        """Paths of a table's stored units that are none of `units`, the parked ones included."""
+        """Paths of a table's stored units that are none of `units`: an earlier version of the study asked for them."""
         expected = {unit.path for unit in units}
-        folders = (table, f"{table}/{PARKED}")
-        found = (f"{folder}/{name}" for folder in folders for name in sorted(self._names(folder)))
+        found = (f"{table}/{name}" for name in sorted(self._names(table)))
         return [path for path in found if path not in expected]
+
+    def relatives(self, units: Collection[Unit]) -> dict[Unit, tuple[str, ...]]:
+        """For each unit, the paths of stored units of the same table and label but another key."""
+        by_label: dict[tuple[str, str], list[str]] = {}
+        for table in {unit.table for unit in units}:
+            for name in sorted(self._names(table)):
+                by_label.setdefault((table, name.rsplit(".", 2)[0]), []).append(f"{table}/{name}")
+        return {
+            unit: tuple(path for path in by_label.get((unit.table, unit.label), ()) if path != unit.path)
+            for unit in units
+        }
+
+    def stored_parts(
+        self, unit: Unit, parts: Parts, relatives: Iterable[str]
+    ) -> dict[tuple[int, int], pa.Table]:
+        """Rows of those of a unit's `parts` that its `relatives` hold, by position in `outer` and `inner`.
+
+        A relative that is damaged, gone, or was stored without a note of its parts holds none.
+        """
+        found: dict[tuple[int, int], pa.Table] = {}
+        for path in relatives:
+            with suppress(BrokenSeal, WorkError):
+                file = opened(self.files.read(path), path, unit.table)
+                held = _parts_of(file)
+                if held is None or held.base != parts.base:
+                    continue
+                rows = file.read()
+                each = len(rows) // (len(held.outer) * len(held.inner))
+                places = itertools.product(enumerate(held.outer), enumerate(held.inner))
+                for start, ((_, outer), (_, inner)) in enumerate(places):
+                    if outer in parts.outer and inner in parts.inner:
+                        place = parts.outer.index(outer), parts.inner.index(inner)
+                        found.setdefault(place, rows.slice(start * each, each))
+        return found
 
     def damage(self, unit: Unit) -> str | None:
         """What is wrong with a stored unit's file, or with the weights that a unit of `models` names; or None."""
@@ -161,20 +205,6 @@ class Store:
         """Address of a folder that every worker reaches and that is gone after the `with` block."""
         return self.files.scratch(name)
 
-    def arrange(self, units: Collection[Unit]) -> None:
-        """Make the tables' folders hold no unit but `units`: park the others, bring parked ones back.
-
-        So a table's folder is always exactly the study as its file stands, and nothing computed is thrown away.
-        """
-        for table in {unit.table for unit in units}:
-            wanted = {unit.name for unit in units if unit.table == table}
-            parked = self._names(f"{table}/{PARKED}")
-            present = self._names(table)
-            for name in sorted((wanted & parked) - present):
-                self.files.move(f"{table}/{PARKED}/{name}", f"{table}/{name}")
-            for name in sorted(present - wanted):
-                self.files.move(f"{table}/{name}", f"{table}/{PARKED}/{name}")
-
     def _read(self, unit: Unit, columns: Sequence[str] | None) -> pa.Table:
         # A second look tells a damaged file from a bad moment of the disk or the network.
         for second_look in (False, True):
@@ -204,3 +234,11 @@ class Store:
 
     def _names(self, folder: str) -> set[str]:
         return {name for name in self.files.names(folder) if _UNIT.match(name)}
+
+
+def _parts_of(file: pq.ParquetFile) -> Parts | None:
+    noted = (file.metadata.metadata or {}).get(PARTS.encode())
+    if noted is None:
+        return None
+    fields = json.loads(noted)
+    return Parts(fields["base"], tuple(fields["outer"]), tuple(fields["inner"]))

@@ -10,7 +10,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
+from sweep.stages import STAGES
 from sweep.storage.store import Store
 from sweep.terminal.progress import time_left
 
@@ -27,7 +28,7 @@ STILL = 60.0
 
 
 @dataclass
-class Stage:
+class Watched:
     """One stage as it was seen over time."""
 
     name: str
@@ -70,8 +71,8 @@ def watch(
 
     Reads only the names of stored units, so it works from any machine that reaches the results.
     """
-    units = {name: plan.units(name) for name in STAGES}
-    stages = {name: Stage(name, len(own)) for name, own in units.items()}
+    units = {name: stage.units(plan) for name, stage in STAGES.items()}
+    stages = {name: Watched(name, len(own)) for name, own in units.items()}
     shown = _Lines(console) if not console.is_terminal else _Bars(console)
     with shown:
         changed = clock()
@@ -103,7 +104,7 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, stages: Mapping[str, Stage], now: float, still: float, complete: bool) -> None:
+    def show(self, stages: Mapping[str, Watched], now: float, still: float, complete: bool) -> None:
         for name, stage in stages.items():
             last, stored = self._told.get(name, (-PLAIN_INTERVAL, -1))
             finished = stage.stored == stage.total
@@ -135,7 +136,7 @@ class _Bars:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def show(self, stages: Mapping[str, Stage], now: float, still: float, complete: bool) -> None:
+    def show(self, stages: Mapping[str, Watched], now: float, still: float, complete: bool) -> None:
         table = Table.grid(padding=(0, 2))
         for name, stage in stages.items():
             bar = ProgressBar(total=max(stage.total, 1), completed=stage.stored, width=32)
@@ -144,7 +145,7 @@ class _Bars:
         self._live.update(table, refresh=True)
 
 
-def _motion(stage: Stage) -> list[str]:
+def _motion(stage: Watched) -> list[str]:
     return [f"{stage.rate:.1f}/s", stage.left] if stage.rate > 0 and stage.stored < stage.total else []
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from sweep import __version__
+from sweep.analysis.provenance import TableIdentity, code_commit, environment, study_sha256
 from sweep.plan import Model, Plan
-from sweep.runs.provenance import TableIdentity, code_commit, environment, study_sha256
+from sweep.stages import key_of_study
 
 METRICS = ("loss", "accuracy", "val_loss", "val_accuracy")
 """Columns of the table `epochs` that are recorded per epoch."""
@@ -23,7 +24,7 @@ def study_tags(plan: Plan) -> dict[str, str]:
     study = plan.study
     tags = {
         "sweep.version": __version__,
-        "sweep.study_key": plan.key,
+        "sweep.study_key": key_of_study(plan),
         "sweep.study_sha256": study_sha256(plan),
         "sweep.factors": _shortened(
             "; ".join(f"{name}: {', '.join(map(str, levels))}" for name, levels in study.factors if levels)
@@ -87,7 +88,7 @@ def epoch_metrics(rows: Sequence[Mapping[str, float]], time_ms: int) -> list[Any
 def study_files(plan: Plan, tables: Mapping[str, TableIdentity]) -> dict[str, bytes]:
     """Files that say where a study comes from and what identifies its tables, by path."""
     return {
-        f"study/{plan.path.name}": plan.path.read_bytes(),
+        f"study/{plan.path.name}": plan.source,
         "environment.json": _json(environment()),
         "tables.json": _json({name: asdict(identity) for name, identity in tables.items()}),
     }

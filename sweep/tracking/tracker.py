@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sweep.analysis.provenance import TableIdentity
 from sweep.plan import Model, Plan
-from sweep.runs.provenance import TableIdentity
 from sweep.tracking.connection import Connection, tracking_uri
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import dataset_input, epoch_metrics, model_parameters, study_files, study_tags

@@ -15,9 +15,10 @@ from sweep.actors import worker
 from sweep.actors.devices import Share
 from sweep.actors.pool import IN_FLIGHT, WorkerPool, _Seat, _verdict
 from sweep.actors.queue import Queue, Task
-from sweep.actors.work import Context, Similarity
-from sweep.actors.worker import Bench
+from sweep.actors.worker import do_piece
 from sweep.keys import key_of
+from sweep.stages.loaded import Context, Loaded
+from sweep.stages.similarity import Similarity, Wanted
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
 from tests.actors.maps import store_maps
@@ -36,7 +37,7 @@ class Worker(worker.Worker):
     """The worker but for TensorFlow, which takes seconds to start and which similarities do not need."""
 
     def __init__(self, threads: int) -> None:
-        self._bench = None
+        self._loaded = None
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,8 @@ def map_unit(store: Store, name: str) -> Unit:
 
 def piece(store: Store, index: int, maps: tuple[Unit, Unit], label: str = "pair") -> Similarity:
     wanted = Unit("similarity", label, key_of("pair", index), 2)
-    return Similarity((0, 1), ("first", "second"), maps, ((1, wanted),))
+    read = {"first": (maps[0],), "second": (maps[1],)}
+    return Similarity((0, 1), read, (Wanted(wanted, "second", ("first",), ()),))
 
 
 def around_poison(store: Store, count: int) -> list[Any]:
@@ -78,7 +80,7 @@ def worker_processes() -> list[int]:
 
 
 def units(pieces: list[Similarity]) -> list[Unit]:
-    return [unit for one in pieces for _, unit in one.wanted]
+    return [unit for one in pieces for unit in one.units]
 
 
 def kill_workers(only: int | None = None) -> list[int]:
@@ -98,7 +100,7 @@ def test_all_work_is_done_but_for_the_piece_whose_input_is_missing(store: Store)
         failures = pool.run(pieces, done.append)
     assert sum(done) == 6
     (failure,) = failures
-    assert failure.work == pieces[2]
+    assert failure.piece == pieces[2]
     assert failure.attempts == 3
     assert "absent" in failure.reason
     assert "no such file; run the study again" in failure.reason
@@ -127,7 +129,7 @@ def test_a_piece_that_kills_its_worker_is_given_up_and_takes_nothing_with_it(tmp
     with WorkerPool(context(store)) as pool:
         failures = pool.run(pieces, lambda _: None)
     (failure,) = failures
-    assert failure.work == pieces[1]
+    assert failure.piece == pieces[1]
     assert failure.attempts == 3
     assert "worker died" in failure.reason
     assert (tmp_path / "deaths").read_text() == "xxx"
@@ -151,7 +153,7 @@ def test_a_worker_that_dies_before_its_answer_arrives_has_done_what_it_stored(tm
 def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store, death: RayError) -> None:
     maps = (map_unit(store, "first"), map_unit(store, "second"))
     pieces = [piece(store, index, maps) for index in range(3)]
-    Bench(context(store)).do(pieces[0])
+    do_piece(Loaded(context(store), ray.get), pieces[0])
     actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
     seat = _Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
     seat.flying.extend((object(), Task(one)) for one in pieces)
@@ -228,4 +230,4 @@ def test_pieces_are_drawn_no_further_than_needed() -> None:
 def take(queue: Queue) -> Any:
     task = queue.next()
     assert task is not None
-    return task.work
+    return task.piece

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweep.actors.work import ModelRef
-from sweep.actors.worker import _Reference
 from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.lrp import Dense, Network, relevance
+from sweep.stages.loaded import ModelRef, ReferenceEngine
 from sweep.storage.store import Unit
 from tests.lrp import nets
 
@@ -20,8 +19,8 @@ def test_a_process_that_has_ended_is_replaced_and_leaves_no_files() -> None:
     backbone, readout = Network(network.layers[:-1], network.input_shape), network.layers[-1]
     assert isinstance(readout, Dense)
     images = np.random.default_rng(0).normal(size=(2, *network.input_shape)).astype(np.float32)
-    model = ModelRef("model", "identity", Unit("models", "model", key_of("model"), 1))
-    reference = _Reference()
+    model = ModelRef("model", "key", "identity", Unit("models", "model", key_of("model"), 1))
+    reference = ReferenceEngine()
 
     def maps() -> np.ndarray:
         return reference.maps(model, backbone, readout, "preset_a", images, np.array([0, 1]))

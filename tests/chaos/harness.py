@@ -14,14 +14,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
+from sweep.stages import STAGES, all_units, rows_of_tables
 from sweep.storage.store import Store
 from tests.studies import SWEEP, SmallStudy
 
 RUN_SECONDS = 900
 """What a run may take on a busy machine; on an idle one it takes half a minute."""
 FAULTS = Path(__file__).parent / "faults"
-TABLES = tuple(table for tables in STAGES.values() for table in tables)
+TABLES = tuple(table for stage in STAGES.values() for table in stage.tables)
 
 
 @dataclass(frozen=True)
@@ -155,12 +156,21 @@ def contents(root: Path) -> dict[str, Any]:
 def assert_whole(plan: Plan, root: Path) -> None:
     """A finished study's results: every planned unit once and undamaged, no other file, nothing temporary."""
     store = Store(str(root))
-    units = plan.all_units()
+    units = all_units(plan)
     assert sorted(unit.path for unit in units) == sorted(
         str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
     )
     assert [problem for problem in map(store.damage, units) if problem] == []
-    others = {"weights", "figures", "report", "failures", ".stages", "study.yaml", ".checksums.json"}
+    others = {
+        "weights",
+        "figures",
+        "report",
+        "failures",
+        ".stages",
+        "study.yaml",
+        "index.parquet",
+        ".checksums.json",
+    }
     assert {path.name for path in root.iterdir()} <= {*TABLES, *others}
     for folder, suffix in (
         *((table, ".parquet") for table in TABLES),
@@ -170,7 +180,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
         assert {path.suffix for path in (root / folder).iterdir() if path.is_file()} == {suffix}
     for table, key in KEYS.items():
         rows = pq.read_table(root / table).select(key)
-        assert rows.num_rows == rows.group_by(key).aggregate([]).num_rows == plan.rows()[table]
+        assert rows.num_rows == rows.group_by(key).aggregate([]).num_rows == rows_of_tables(plan)[table]
 
 
 KEYS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sweep.storage.store import Store, Unit
+from sweep.storage.store import Parts, Store, Unit
 
 
 class LethalStore(Store):
@@ -19,8 +19,8 @@ class LethalStore(Store):
             self._kill()
         return super().read(wanted, columns)
 
-    def write(self, unit: Unit, rows: pa.Table, schema: pa.Schema) -> None:
-        super().write(unit, rows, schema)
+    def write(self, unit: Unit, rows: pa.Table, schema: pa.Schema, parts: Parts | None = None) -> None:
+        super().write(unit, rows, schema, parts)
         if unit.label == "last words":
             self._kill()
 

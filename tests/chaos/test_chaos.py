@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from sweep.plan import make_plan
+from sweep.stages import all_units
 from tests.chaos.harness import (
     RUN_SECONDS,
     Fault,
@@ -77,7 +78,7 @@ class Havoc:
     def __post_init__(self) -> None:
         self.plan = make_plan(self.study.path)
         self.root = self.study.path.parent / "results" / "small"
-        self.total = len(self.plan.all_units())
+        self.total = len(all_units(self.plan))
 
     @property
     def finished(self) -> bool:
@@ -138,7 +139,7 @@ class Havoc:
     def _fault(self) -> Fault:
         """The process that stores a random unit dies before it renames the file."""
         present = {path.name for path in self.root.glob("*/*.parquet")}
-        unit = self.draws.choice([unit for unit in self.plan.all_units() if unit.name not in present])
+        unit = self.draws.choice([unit for unit in all_units(self.plan) if unit.name not in present])
         return Fault(
             f"{unit.table}/{unit.label}[.]", "kill", self.study.path.parent / f"met-{len(self.done)}"
         )

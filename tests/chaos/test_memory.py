@@ -53,7 +53,7 @@ def test_a_piece_that_takes_all_memory_is_given_up_and_the_others_are_done(tmp_p
     pieces = around_poison(store, 3)
     with WorkerPool(context(store)) as pool:
         (failure,) = pool.run(pieces, lambda _: None)
-    assert failure.work == pieces[1]
+    assert failure.piece == pieces[1]
     assert failure.attempts == ATTEMPTS
     assert "memory" in failure.reason
     assert store.missing(units(pieces)) == units([pieces[1]])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweep.plan import make_plan
+from sweep.stages import STAGES
 from sweep.storage.files import PATIENCE
 from sweep.storage.store import Store
 from tests.chaos.harness import RUN_SECONDS, assert_whole, contents, run, running, stored, wait_until
@@ -85,7 +86,7 @@ def test_a_full_disk_ends_a_run_in_good_order_and_it_resumes(study: SmallStudy, 
     assert told.count("sweep: ") == 1
     assert f"sweep: {root}: the disk is full; free some space, then run the same command again" in told
     plan, before = make_plan(study.path), contents(root)
-    assert [unit for unit in plan.units("features") if Store(str(root)).damage(unit)] == []
+    assert [unit for unit in STAGES["features"].units(plan) if Store(str(root)).damage(unit)] == []
 
     (disk / "filler").unlink()
     run(study, "--results", str(disk / "full"))

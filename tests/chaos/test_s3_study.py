@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sweep.plan import make_plan
+from sweep.stages import STAGES, all_units
 from sweep.storage.files import Files
 from sweep.storage.store import DAMAGED, Store
 from tests.chaos.harness import RUN_SECONDS, TABLES, flipped, kill, run, running, wait_until
@@ -51,9 +52,9 @@ def test_a_study_on_an_object_store(bucket: str, tmp_path: Path) -> None:
     run(study, *results)
     assert set(Files(store.root).names("")) == {"study.yaml", ".checksums.json"}
     assert store.files.names(".tmp") == []
-    assert store.missing(plan.all_units()) == []
+    assert store.missing(all_units(plan)) == []
 
-    damaged = plan.units("relevance")[0]
+    damaged = STAGES["relevance"].units(plan)[0]
     store.write_file(damaged.path, flipped(store.read_file(damaged.path)))
     store.write_file("report/index.html", b"<p>other")
     checked = sweep("status", study.path, *results, "--check", cwd=folder)
@@ -78,12 +79,12 @@ def test_the_demo_on_an_object_store_is_the_demo(bucket: str, tmp_path: Path) ->
     plan = make_plan(demo.path)
     remote, local = ["--results", f"{bucket}/sweeps"], ["--results", str(tmp_path / "here")]
     store, here = Store(f"{bucket}/sweeps/demo"), Store(str(tmp_path / "here" / "demo"))
-    first = sum(len(plan.units(stage)) for stage in ("images", "features", "finetune", "predictions"))
+    first = sum(len(STAGES[stage].units(plan)) for stage in ("images", "features", "finetune", "predictions"))
     killed_after(first, demo, store, remote)
-    killed_after(len(plan.all_units()) - 100, demo, store, remote)
+    killed_after(len(all_units(plan)) - 100, demo, store, remote)
     run(demo, *remote)
     run(demo, *local)
-    for unit in plan.all_units():
+    for unit in all_units(plan):
         if unit.table != "models":  # these name runs of MLflow
             assert store.read_file(unit.path) == here.read_file(unit.path), unit.path
     assert sweep("status", demo.path, *remote, "--check", cwd=tmp_path).returncode == 0

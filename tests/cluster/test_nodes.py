@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from ray.cluster_utils import Cluster
 
-from sweep.plan import STAGES, make_plan
+from sweep.plan import make_plan
+from sweep.stages import STAGES, rows_of_tables
 from tests.studies import SWEEP, SmallStudy, write_small_study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
@@ -42,7 +43,7 @@ def run(study: SmallStudy, results: str, address: str) -> None:
 def tables(study: SmallStudy, results: str) -> dict[str, list[dict[str, Any]]]:
     root = study.path.parent / results / "small"
     found = {}
-    for table in (name for names in STAGES.values() for name in names):
+    for table in (name for stage in STAGES.values() for name in stage.tables):
         rows = pq.read_table(root / table).to_pylist()
         found[table] = sorted(
             rows, key=lambda row: [str(value) for value in row.values() if isinstance(value, str | int)]
@@ -76,7 +77,7 @@ def by_one_worker(study: SmallStudy) -> dict[str, list[dict[str, Any]]]:
     with cluster_of({"num_cpus": 1}) as cluster:
         run(study, "one", cluster.address)
     found = tables(study, "one")
-    assert {name: len(rows) for name, rows in found.items()} == make_plan(study.path).rows()
+    assert {name: len(rows) for name, rows in found.items()} == rows_of_tables(make_plan(study.path))
     return found
 
 

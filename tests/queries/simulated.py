@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from sweep.storage.index import INDEX, index_of
 from sweep.storage.schemas import MASKED_CELLS, SCHEMAS, with_extra
 
 PERCENTS = (0.0, 0.1, 1.0, 10.0, 31.6, 100.0)
@@ -157,6 +158,13 @@ def write(study: Study, root: Path) -> None:
         ],
     )
     _write_masked(study, root, images, rng)
+    write_index(root)
+
+
+def write_index(root: Path) -> None:
+    """Write the index of all files that are there."""
+    paths = [path.relative_to(root).as_posix() for path in root.glob("*/*.parquet")]
+    (root / INDEX).write_bytes(index_of(paths, {}))
 
 
 def _write_predictions(

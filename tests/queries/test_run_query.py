@@ -15,6 +15,7 @@ import pytest
 import sweep.analysis.queries
 from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError, WorkError
+from sweep.storage.index import INDEX
 from tests.queries.simulated import Study, factorial, write
 
 SQL = Path(__file__).parents[2] / "queries"
@@ -160,6 +161,7 @@ def test_a_query_that_fails_is_one_line(root: Path, tmp_path: Path) -> None:
 
 def test_the_shell_names_a_missing_table(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "models", tmp_path / "models")
+    shutil.copy(root / INDEX, tmp_path)
     script = f"SET VARIABLE results = '{tmp_path}';\n.read {SQL}/functions.sql\n.read {SQL}/views.sql\n"
     done = subprocess.run(
         [shell()],

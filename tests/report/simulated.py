@@ -9,37 +9,48 @@ import pyarrow as pa
 
 from sweep.keys import generator
 from sweep.plan import Plan
+from sweep.stages import (
+    all_units,
+    columns_of,
+    features,
+    finetune,
+    images,
+    masking,
+    predictions,
+    relevance,
+    similarity,
+)
 from sweep.storage.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:
     """Store every unit of `plan`; accuracy falls with the percent removed, and how fast depends on the pair."""
-    units: dict[str, Unit] = {unit.path: unit for unit in plan.all_units()}
+    units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
-        schema = plan.schema(unit.table)
+        schema = columns_of(plan, unit.table)
         store.write(unit, rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema), schema)
     assert not units
 
 
 def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
     ids, side = plan.images.ids, plan.study.dataset.input_size
-    yield plan.image_unit.path, plan.images.table
-    for (name, c), unit in plan.feature_units.items():
+    yield images.unit(plan).path, plan.images.table
+    for (name, c), unit in features.units(plan).items():
         yield (
             unit.path,
-            [{"pretraining": name, "image_id": ids[i], "features": [0.0]} for i in plan.feature_chunks[c]],
+            [{"pretraining": name, "image_id": ids[i], "features": [0.0]} for i in features.chunks(plan)[c]],
         )
     for model in plan.models:
         draws = generator("simulated", model.id)
         epochs = model.cell.finetune.epochs
-        yield plan.epoch_units[model.id].path, [
+        yield finetune.epoch_units(plan)[model.id].path, [
             {"model_id": model.id, "epoch": e, "loss": 1 / e, "accuracy": e / epochs, "val_loss": 1.5 / e,
              "val_accuracy": 0.9 * e / epochs}
             for e in range(1, epochs + 1)
         ]  # fmt: skip
         weights = f"weights/{model.id}.{model.key}.npz"
-        yield plan.model_units[model.id].path, [
+        yield finetune.model_units(plan)[model.id].path, [
             {"model_id": model.id, "model_key": model.key, "pretraining": model.cell.pretraining,
              "task": model.cell.task, "seed": model.cell.seed, "n_classes": len(model.classes), "epochs": epochs,
              "train_accuracy": 1.0, "val_accuracy": 0.9, "weights_uri": weights,
@@ -47,28 +58,27 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
              "mlflow_run_id": None, **model.cell.extra}
         ]  # fmt: skip
         ranks = min(plan.study.analysis.ranks, len(model.classes))
-        yield plan.prediction_units[model.id].path, [
+        yield predictions.units(plan)[model.id].path, [
             {"model_id": model.id, "image_id": image, "rank": rank + 1, "class": model.classes[chosen], "logit": -rank}
             for i, image in enumerate(ids)
             for rank, chosen in enumerate(_ranking(draws, model.labels[i], len(model.classes))[:ranks])
         ]  # fmt: skip
-    for (model_id, c), unit in plan.relevance_units.items():
-        maps = generator("map", model_id, c).normal(size=(len(plan.map_chunks[c]), side * side))
+    for (model_id, c), unit in relevance.units(plan).items():
+        maps = generator("map", model_id, c).normal(size=(len(relevance.chunks(plan)[c]), side * side))
         yield unit.path, [
             {"model_id": model_id, "image_id": ids[i], "target_class": "any", "logit": 1.0, "max_abs": 1.0,
              "height": side, "width": side, "map": values / np.abs(values).max()}
-            for i, values in zip(plan.map_chunks[c], maps, strict=True)
+            for i, values in zip(relevance.chunks(plan)[c], maps, strict=True)
         ]  # fmt: skip
-    order = [model.id for model in plan.models]
-    for (model_id, c), unit in plan.similarity_units.items():
+    for (model_id, condition, c), unit in similarity.units(plan).items():
         yield unit.path, [
             {"image_id": ids[i], "model_a": other, "model_b": model_id,
              "pearson": float(generator("r", other, model_id, i).uniform(0.2, 0.9))}
-            for other in order[: order.index(model_id)]
-            for i in plan.map_chunks[c]
+            for other in (model.id for model in similarity.members(plan)[model_id, condition, c])
+            for i in masking.chunks(plan)[c]
         ]  # fmt: skip
-    for (source, backbone, b, c), units in plan.masked_units.items():
-        for model, unit in zip(plan.destination_blocks[backbone][b], units, strict=True):
+    for (source, backbone, b, c), units in masking.units(plan).items():
+        for model, unit in zip(masking.blocks(plan)[backbone][b], units, strict=True):
             yield unit.path, list(_masked(plan, source, model.id, c))
 
 
@@ -92,7 +102,7 @@ def _masked(plan: Plan, source: str, destination: str, c: int) -> Iterator[dict[
     strength = 1 if source.split("-")[0] == destination.split("-")[0] else 0.6
     for percent in plan.study.masking.percents:
         chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
-        for i in plan.mask_chunks[c]:
+        for i in masking.chunks(plan)[c]:
             yield {
                 "source_id": source, "destination_id": destination, "percent": percent,
                 "image_id": plan.images.ids[i], "predicted_class": "any", "correct": bool(draws.uniform() < chance),

@@ -13,6 +13,7 @@ from sweep.plan import Plan, make_plan
 from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
 from sweep.report.sentences import f_test
+from sweep.stages import key_of_study
 from sweep.storage.store import Store
 from tests.report.simulated import simulate
 from tests.studies import SmallStudy, sweep, write_small_study
@@ -85,7 +86,7 @@ def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None
     for query in ("anova_initialisation", "anova_source"):
         for row in run_query(query, whole.store.root, {}).to_pylist():
             assert f_test(row) in whole.page.text
-    assert whole.plan.key in whole.page.text
+    assert key_of_study(whole.plan) in whole.page.text
 
 
 def test_links_lead_to_places_of_the_page_and_nothing_leads_out_of_it(whole: Written) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sweep.plan import Plan, make_plan
 from sweep.runs.holder import read_holder
+from sweep.stages import STAGES, all_units, features, finetune, masking, relevance
 from sweep.storage.store import DAMAGED, REPLACED, Store
 from tests.chaos.harness import RUN_SECONDS, Fault, assert_whole, contents, flipped, run, running, wait_until
 from tests.studies import SmallStudy, sweep, write_small_study
@@ -52,14 +53,17 @@ def test_a_poisoned_model_is_tried_three_times_and_the_rest_goes_on(
         in after_poison
     )
     assert f"Errors: {root}/failures/" in after_poison
-    missing = {unit.path for unit in Store(str(root)).missing(plan.all_units())}
-    assert plan.model_units[POISONED].path in missing
-    assert plan.relevance_units["second-identity-s1", 0].path not in missing
+    missing = {unit.path for unit in Store(str(root)).missing(all_units(plan))}
+    assert finetune.model_units(plan)[POISONED].path in missing
+    assert relevance.units(plan)["second-identity-s1", 0].path not in missing
     assert all(POISONED in path for path in missing)
     # Its neighbours' masks are there: test_damaged_... finds them equal to those of an undisturbed run.
-    assert sum(path.startswith("masked/") for path in missing) == len(plan.models) + len(plan.sources) - 1
+    assert (
+        sum(path.startswith("masked/") for path in missing)
+        == len(plan.models) + len(masking.sources(plan)) - 1
+    )
     assert sorted(path.name for path in (root / "failures").iterdir()) == [
-        f"models.{plan.model_units[POISONED].name.removesuffix('.parquet')}.json"
+        f"models.{finetune.model_units(plan)[POISONED].name.removesuffix('.parquet')}.json"
     ]
     status = sweep("status", study.path, cwd=study.path.parent)
     assert status.returncode == 0
@@ -114,13 +118,13 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
     run(fresh)
     assert contents(fresh.path.parent / "results" / "small") == whole
 
-    relevance = plan.relevance_units["first-identity-s1", 0]
-    flip(root / relevance.path)
+    maps = relevance.units(plan)["first-identity-s1", 0]
+    flip(root / maps.path)
     checked = sweep("status", study.path, "--check", cwd=study.path.parent)
     assert checked.returncode == 1
-    assert f"{relevance.path} does not match its checksum" in checked.stderr
+    assert f"{maps.path} does not match its checksum" in checked.stderr
     assert f"Set aside; made anew by: sweep run {study.path}" in checked.stderr
-    assert (root / "relevance" / DAMAGED / relevance.name).exists()
+    assert (root / "relevance" / DAMAGED / maps.name).exists()
 
     # Files that no table holds, and the checksums of those.
     others = [
@@ -138,21 +142,21 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
         assert not path.exists()
         assert (path.parent / DAMAGED / path.name).exists()
 
-    features = plan.feature_units["second", 0]
-    flip(root / features.path)
+    lost = features.units(plan)["second", 0]
+    flip(root / lost.path)
     flip(next(root.glob("weights/first-identity-s1.*")))
     for path in [
         *root.glob("predictions/*.parquet"),
-        root / plan.relevance_units["first-identity-s2", 0].path,
+        root / relevance.units(plan)["first-identity-s2", 0].path,
     ]:
         path.unlink()
     assert "What was damaged is made anew." in run(study, "--refresh", "similarity")
     assert contents(root) == whole
     assert all(path.exists() for path in others)
     replaced = sorted(path.name for path in (root / "similarity" / REPLACED).iterdir())
-    assert replaced == sorted(unit.name for unit in plan.units("similarity"))
+    assert replaced == sorted(unit.name for unit in STAGES["similarity"].units(plan))
     assert not (root / "relevance" / REPLACED).exists()
-    assert (root / "features" / DAMAGED / features.name).exists()
+    assert (root / "features" / DAMAGED / lost.name).exists()
     assert sweep("status", study.path, "--check", cwd=study.path.parent).returncode == 0
     unknown = sweep("run", study.path, "--refresh", "maps", cwd=study.path.parent)
     assert unknown.returncode == 2

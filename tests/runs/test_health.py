@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from sweep.keys import generator
-from sweep.plan import STAGES, Plan, make_plan
+from sweep.keys import generator, key_of
+from sweep.plan import Plan, make_plan
 from sweep.runs.failures import failed, record
 from sweep.runs.health import set_damaged_aside
 from sweep.runs.sidecars import FOLDER, UNKNOWN, begin_stage, drift, restore_sidecars, versions
+from sweep.stages import STAGES, all_units
 from sweep.storage.checksums import MANIFEST, write_files
-from sweep.storage.store import PARKED, Store
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Store, Unit
 from tests.report.simulated import simulate
 from tests.studies import write_small_study
 
@@ -23,14 +25,15 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 @pytest.fixture(scope="module")
 def store(plan: Plan) -> Store:
-    """Results with a file of every kind: units, a parked one, weights, records, a figure and a page."""
+    """Results with a file of every kind: units, one that the study does not ask for, weights, records, a figure and a page."""
     store = Store(str(plan.path.parent / "results"))
     simulate(plan, store)
     for stage in STAGES:
-        begin_stage(store, plan, stage, plan.units(stage), versions())
-    parked = plan.units("masking")[-1]
-    store.files.move(parked.path, f"masked/{PARKED}/{parked.name}")
-    record(store, [failed("masking", [parked], "lost")], [parked])
+        begin_stage(store, plan, stage, STAGES[stage].units(plan), versions())
+    other = Unit("masked", "of another study", key_of("other"), 1)
+    dropped = STAGES["masking"].units(plan)[-1]
+    store.write(other, store.read([dropped]).slice(0, 1), SCHEMAS["masked"])
+    record(store, [failed("masking", [other], "lost")], [other])
     files = {"study.yaml": plan.path.read_bytes(), "figures/a.png": b"\x89PNG", "report/index.html": b"<p>"}
     write_files(store, files)
     return store
@@ -42,7 +45,7 @@ def files(store: Store) -> list[Path]:
 
 def test_results_that_nothing_happened_to_are_whole(plan: Plan, store: Store) -> None:
     kinds = {str(path.relative_to(store.root)).split("/")[0] for path in files(store)}
-    tables = {unit.table for unit in plan.all_units()}
+    tables = {unit.table for unit in all_units(plan)}
     assert kinds == tables | {"weights", ".stages", "failures", "figures", "report", "study.yaml", MANIFEST}
     assert set_damaged_aside(plan, store) == []
 

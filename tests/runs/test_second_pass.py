@@ -17,6 +17,7 @@ from sweep.runs import pipeline
 from sweep.runs.interrupt import Interrupts
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import versions
+from sweep.stages import STAGES, predictions
 from sweep.storage.store import Store, Unit
 from sweep.terminal.progress import Display
 from sweep.tracking import Tracker
@@ -61,7 +62,7 @@ def test_what_lost_its_input_is_tried_again_and_what_failed_stays_failed(
 ) -> None:
     plan, store = make_plan(small_study.path), ForgetfulStore(str(tmp_path / "root"))
     simulate(plan, store)
-    wanted = plan.units("predictions")
+    wanted = STAGES["predictions"].units(plan)
     store.set_aside((unit.path for unit in wanted), ".elsewhere")
     display, interrupts = Display(Console(quiet=True)), Interrupts(lambda _: None)
     lease = hold(plan, store, display, interrupts)
@@ -69,8 +70,8 @@ def test_what_lost_its_input_is_tried_again_and_what_failed_stays_failed(
     with WorkerPool(share_context(plan, {}, store)) as pool:
         pipeline._stage(run, pool, "predictions")
     (failure,) = run.failures
-    assert failure.units == (plan.prediction_units[BROKEN].path,)
+    assert failure.units == (predictions.units(plan)[BROKEN].path,)
     assert f"broken (tried {ATTEMPTS} times)" in failure.reason
-    assert store.missing(wanted) == [plan.prediction_units[BROKEN]]
+    assert store.missing(wanted) == [predictions.units(plan)[BROKEN]]
     assert sorted((tmp_path / "reads").read_text()) == sorted(2 * LOST[0] + ATTEMPTS * BROKEN[0])
     assert run._done == len(wanted) - 1

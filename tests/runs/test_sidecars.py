@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sweep import __version__
-from sweep.plan import STAGES, Plan, make_plan
+from sweep.plan import Plan, make_plan
 from sweep.runs.sidecars import FOLDER, begin_stage, drift, settings, versions
+from sweep.stages import STAGES, all_units
 from sweep.storage.store import Store
 from tests.studies import SmallStudy
 
@@ -34,7 +35,7 @@ def test_the_versions_are_those_that_run() -> None:
 
 
 def test_a_sidecar_tells_settings_in_full_and_who_made_which_units(plan: Plan, store: Store) -> None:
-    units = plan.units("relevance")
+    units = STAGES["relevance"].units(plan)
     begin_stage(store, plan, "relevance", units, THEN)
     begin_stage(store, plan, "relevance", units[5:], NOW)
     begin_stage(store, plan, "relevance", [], replace(NOW, code="9"))
@@ -53,19 +54,21 @@ def test_a_sidecar_tells_settings_in_full_and_who_made_which_units(plan: Plan, s
 
 def test_drift_is_a_line_per_stage(plan: Plan, store: Store) -> None:
     for stage in STAGES:
-        begin_stage(store, plan, stage, plan.units(stage), THEN if stage in ("features", "masking") else NOW)
-    missing = plan.units("masking")[:70]
+        begin_stage(
+            store, plan, stage, STAGES[stage].units(plan), THEN if stage in ("features", "masking") else NOW
+        )
+    missing = STAGES["masking"].units(plan)[:70]
     first, second = drift(store, plan, missing)
     assert first.startswith("features: 2 of 2 units were stored by tensorflow 2.20.0 (now ")
     assert f"sweep 0.0.9+abc1234 (now {NOW.code})" in first
     assert first.endswith(f"`sweep run {plan.path} --refresh features` makes them anew")
     assert second.startswith("masking: 2 of 2 units were stored by ")
-    assert drift(store, plan, plan.all_units()) == []
+    assert drift(store, plan, all_units(plan)) == []
 
 
 def test_a_damaged_sidecar_says_nothing_and_stops_nothing(plan: Plan, store: Store) -> None:
-    begin_stage(store, plan, "features", plan.units("features"), THEN)
+    begin_stage(store, plan, "features", STAGES["features"].units(plan), THEN)
     store.write_file(f"{FOLDER}/features.json", b"{half")
     assert drift(store, plan, []) == []
-    begin_stage(store, plan, "features", plan.units("features"), THEN)
+    begin_stage(store, plan, "features", STAGES["features"].units(plan), THEN)
     assert len(drift(store, plan, [])) == 1

@@ -7,8 +7,9 @@ import pytest
 from sweep.cli.plan import CALIBRATION
 from sweep.lrp import composite
 from sweep.models.network import backbone_network
-from sweep.plan import STAGES, make_plan
-from sweep.stages.cost import Speed, gpu_speed, relevance_passes, scaled, size_of, stage_costs
+from sweep.plan import make_plan
+from sweep.stages import STAGES, stage_costs
+from sweep.stages.cost import Speed, gpu_speed, relevance_passes, scaled, size_of
 from tests.studies import SmallStudy, narrow_layers, sweep
 
 DEMO = Path(__file__).resolve().parents[2] / "studies" / "demo.yaml"
@@ -21,7 +22,7 @@ def test_units_are_those_of_the_plan(small_study: SmallStudy, granularity: str) 
         plan = make_plan(path)
         costs = stage_costs(size_of(plan, plan.load_layers()))
         assert [cost.stage for cost in costs] == list(STAGES)
-        assert {cost.stage: cost.units for cost in costs} == {s: len(plan.units(s)) for s in STAGES}
+        assert {cost.stage: cost.units for cost in costs} == {s: len(STAGES[s].units(plan)) for s in STAGES}
 
 
 def test_passes_count_what_the_stages_do() -> None:

@@ -18,7 +18,7 @@ from sweep.errors import DamagedError, StoreError, WorkError
 from sweep.keys import key_of
 from sweep.storage.schemas import SCHEMAS, mismatch, with_extra
 from sweep.storage.sealing import BrokenSeal, opened, sealed
-from sweep.storage.store import DAMAGED, REPLACED, Store, Unit
+from sweep.storage.store import DAMAGED, REPLACED, Parts, Store, Unit
 
 SCHEMA = SCHEMAS["similarity"]
 
@@ -219,16 +219,22 @@ def test_a_schema_matches_itself_and_no_other(table: str) -> None:
         assert mismatch(table, more) == f"has a column 'hair', which the table {table} does not declare"
 
 
-def test_units_the_study_dropped_are_parked_and_return(tmp_path: Path) -> None:
+def test_parts_that_other_units_of_the_same_label_hold_are_taken_over(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    a, b = unit("a"), unit("b")
-    for each in (a, b):
-        store.write(each, rows(1, 2), SCHEMA)
-    store.arrange([a])
-    assert sorted(path.name for path in (tmp_path / "similarity").glob("*.parquet")) == [a.name]
-    assert store.missing([a, b]) == [b]
-    store.arrange([a, b])
-    assert store.missing([a, b]) == []
+    old, new, other = (Unit("similarity", label, key_of(n), 4) for n, label in enumerate(("a", "a", "b")))
+    store.write(old, rows(1, 2, 3, 4), SCHEMA, Parts("base", ("x",), ("0.1", "1")))
+    store.write(other, rows(5, 6, 7, 8), SCHEMA, Parts("base", ("x",), ("0.1", "1")))
+    store.write(Unit("similarity", "a", key_of("unmarked"), 2), rows(9, 10), SCHEMA)
+    relatives = store.relatives([new])[new]
+    assert old.path in relatives
+    assert len(relatives) == 2
+    found = store.stored_parts(new, Parts("base", ("y", "x"), ("1", "10")), relatives)
+    assert {place: part["pearson"].to_pylist() for place, part in found.items()} == {(1, 0): [3, 4]}
+    assert store.stored_parts(new, Parts("another base", ("x",), ("1",)), relatives) == {}
+    (tmp_path / old.path).write_bytes(b"PAR1")
+    assert (
+        store.stored_parts(new, Parts("base", ("x",), ("1",)), [*relatives, "similarity/gone.parquet"]) == {}
+    )
 
 
 def test_units_set_aside_on_request_are_kept_once(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sweep.plan import STAGES, Plan, make_plan
+from sweep.plan import Plan, make_plan
+from sweep.stages import STAGES, columns_of, images
 from sweep.storage.store import Store
 from sweep.terminal.progress import time_left
-from sweep.terminal.watch import STILL, WINDOW, Stage, watch
+from sweep.terminal.watch import STILL, WINDOW, Watched, watch
 from tests.report.simulated import simulate
 from tests.studies import SWEEP, SmallStudy, sweep
 
@@ -27,7 +28,7 @@ def store_of(study: SmallStudy) -> tuple[Plan, Store]:
 
 
 def test_rate_and_time_left_follow_from_what_was_stored_over_time() -> None:
-    stage = Stage("masking", 100)
+    stage = Watched("masking", 100)
     for moment, stored in ((0.0, 10), (5.0, 20), (10.0, 30)):
         stage.look(moment, stored)
     assert stage.rate == pytest.approx(2)
@@ -35,7 +36,7 @@ def test_rate_and_time_left_follow_from_what_was_stored_over_time() -> None:
 
 
 def test_a_rate_forgets_what_was_long_ago() -> None:
-    stage = Stage("masking", 10_000)
+    stage = Watched("masking", 10_000)
     stage.look(0.0, 0)
     for moment in range(1, 100):
         stage.look(float(10 * moment), 1000 + moment)
@@ -70,9 +71,11 @@ def test_plain_lines_tell_every_stage_as_it_moves_and_end_by_themselves(small_st
     story = Story(lambda: None, lambda: None, lambda: simulate(plan, store))
     watch(plan, store, Console(file=output, width=200), story.clock, story.sleep)
     lines = output.getvalue().splitlines()
-    assert lines[: len(STAGES)] == [f"{name}: 0/{len(plan.units(name))}" for name in STAGES]
+    assert lines[: len(STAGES)] == [f"{name}: 0/{len(STAGES[name].units(plan))}" for name in STAGES]
     assert lines[len(STAGES)] == f"nothing new for {STILL:.0f} s: is a `sweep run` at work?"
-    assert lines[len(STAGES) + 1 : -1] == [f"{n}: {len(plan.units(n))}/{len(plan.units(n))}" for n in STAGES]
+    assert lines[len(STAGES) + 1 : -1] == [
+        f"{n}: {len(STAGES[n].units(plan))}/{len(STAGES[n].units(plan))}" for n in STAGES
+    ]
     assert lines[-1] == "complete"
     assert not story.events
 
@@ -87,7 +90,7 @@ def test_a_complete_study_is_said_to_be_so_at_once(small_study: SmallStudy) -> N
 
 def test_a_terminal_shows_bars_and_ctrl_c_leaves_quietly(small_study: SmallStudy) -> None:
     plan, store = store_of(small_study)
-    store.write(plan.image_unit, plan.images.table, plan.schema("images"))
+    store.write(images.unit(plan), plan.images.table, columns_of(plan, "images"))
     seen, code = watched(small_study.path, until="1/1")
     assert code == 0
     assert re.search(r"images +\S*━+\S* +1/1", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", seen))

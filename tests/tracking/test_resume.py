@@ -7,6 +7,7 @@ import pytest
 from mlflow import MlflowClient
 
 from sweep.plan import make_plan
+from sweep.stages import features, finetune, predictions
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store
 from sweep.tracking import FINISHED, load_readout
@@ -47,7 +48,7 @@ def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallS
         model = plan.model.get(run.info.run_name)
         if model is not None:
             metrics = client.get_metric_history(run.info.run_id, "val_loss")
-            rows = store.read([plan.epoch_units[model.id]]).to_pylist()
+            rows = store.read([finetune.epoch_units(plan)[model.id]]).to_pylist()
             assert sorted((m.step, m.value) for m in metrics) == [
                 (row["epoch"], row["val_loss"]) for row in rows
             ]
@@ -61,12 +62,12 @@ def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallS
 
     model = plan.models[0]
     (run,) = [run for run in runs if run.info.run_name == model.id]
-    features = store.read(
-        [unit for (name, _), unit in plan.feature_units.items() if name == model.cell.pretraining]
+    inputs = store.read(
+        [unit for (name, _), unit in features.units(plan).items() if name == model.cell.pretraining]
     )
-    predicted = load_readout(run.info.run_id, uri).logits(matrix(features["features"])).argmax(axis=1)
-    first = store.read([plan.prediction_units[model.id]]).to_pylist()
+    predicted = load_readout(run.info.run_id, uri).logits(matrix(inputs["features"])).argmax(axis=1)
+    first = store.read([predictions.units(plan)[model.id]]).to_pylist()
     chosen = {row["image_id"]: row["class"] for row in first if row["rank"] == 1}
     assert {
-        i: model.classes[c] for i, c in zip(features["image_id"].to_pylist(), predicted, strict=True)
+        i: model.classes[c] for i, c in zip(inputs["image_id"].to_pylist(), predicted, strict=True)
     } == chosen

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from sweep.analysis.provenance import table_identities
 from sweep.errors import InputError, WorkError
 from sweep.numerics.readout import Readout
 from sweep.plan import Model, Plan, make_plan
 from sweep.report.panels import model_files
-from sweep.runs.provenance import table_identities
+from sweep.stages import finetune, key_of_study, rows_of_tables
 from sweep.storage.store import Store
 from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, tracker
 from tests.report.simulated import readout, simulate
@@ -37,7 +38,7 @@ class Study:
     results: str
 
     def history(self, model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
-        rows = self.store.read([self.plan.epoch_units[model_id]]).to_pylist()
+        rows = self.store.read([finetune.epoch_units(self.plan)[model_id]]).to_pylist()
         return rows, {"train_accuracy": 1.0, "val_accuracy": 0.9}
 
     def train(self, follower: Tracker, models: Sequence[Model]) -> dict[str, str]:
@@ -52,7 +53,7 @@ class Study:
 
     def finish(self, follower: Tracker) -> None:
         follower.catch_up(self.plan.models, self.history)
-        models = self.store.read(self.plan.model_units.values()).to_pylist()
+        models = self.store.read(finetune.model_units(self.plan).values()).to_pylist()
         digests = {row["model_id"]: row["weights_sha256"] for row in models}
         follower.attach_to_models(lambda model: model_files(self.plan, self.store, model), digests)
         follower.finish_study({"report/index.html": b"page"}, table_identities(self.plan, self.store))
@@ -112,7 +113,7 @@ def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     client = MlflowClient(sqlite(study))
     parent, children = runs_of(sqlite(study))
     assert parent.data.metrics == {"stage_seconds.finetune": 12.5}
-    assert parent.data.tags["sweep.study_key"] == study.plan.key
+    assert parent.data.tags["sweep.study_key"] == key_of_study(study.plan)
     (images,) = parent.inputs.dataset_inputs
     assert images.dataset.digest == study.plan.images.key
     assert json.loads(images.dataset.profile)["num_rows"] == 30
@@ -121,7 +122,7 @@ def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     assert content["study/study.yaml"] == study.plan.path.read_bytes()
     assert "python" in json.loads(content["environment.json"])
     tables = json.loads(content["tables.json"])
-    assert tables["masked"]["rows"] == study.plan.rows()["masked"]
+    assert tables["masked"]["rows"] == rows_of_tables(study.plan)["masked"]
     for run in children.values():
         files = files_of(client, run.info.run_id)
         assert set(files) == {"readout.npz", "maps.png"}

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from sweep.actors.work import Masked, units_of
+from sweep.actors.ranks import Rankers
 from sweep.plan import Plan, make_plan
-from sweep.stages.pieces import PIECES
+from sweep.stages import STAGES, finetune, masking, with_gaps
+from sweep.stages.masking import Masked
 from sweep.storage.store import Store
 from tests.report.simulated import simulate
 from tests.studies import SmallStudy
@@ -46,7 +47,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def pieces(plan: Plan, store: Store) -> list[Masked]:
-    made = list(PIECES["masking"](plan, store, set(store.missing(plan.units("masking")))))
+    hand_out = STAGES["masking"].pieces
+    assert hand_out is not None
+    made = list(hand_out(plan, store, set(store.missing(STAGES["masking"].units(plan))), Rankers()))
     assert all(isinstance(piece, Masked) for piece in made)
     return [piece for piece in made if isinstance(piece, Masked)]
 
@@ -54,33 +57,33 @@ def pieces(plan: Plan, store: Store) -> list[Masked]:
 def test_a_unit_that_is_missing_brings_its_whole_block_and_one_ranking(
     plan: Plan, store: Store, asked: list[str]
 ) -> None:
-    first, second = plan.sources[0], plan.random_sources[0]
+    first, second = masking.sources(plan)[0], masking.random_sources(plan)[0]
     lost = [
         unit
-        for (source, _, _, _), units in plan.masked_units.items()
+        for (source, _, _, _), units in masking.units(plan).items()
         if source in (first, second)
         for unit in units[1:2]
     ]
     store.set_aside((unit.path for unit in lost), ".elsewhere")
     made = pieces(plan, store)
     assert [piece.source for piece in made] == [first, first, second, second]
-    assert sorted(unit.path for piece in made for unit in units_of(piece)) == sorted(u.path for u in lost)
+    assert sorted(unit.path for piece in made for unit in piece.units) == sorted(u.path for u in lost)
     for piece in made:
         (block,) = piece.blocks
         assert [model.id for model in block.destinations] == [
             model.id for model in plan.models if model.cell.pretraining == piece.backbone
         ]
         assert all(model.stored for model in block.destinations)
-        assert [positions for positions, _ in block.units] == [(1,)]
+        assert [one.positions for one in block.wanted] == [(1,)]
     assert asked == [f"{first}.0000", second]
 
 
 def test_a_model_that_failed_keeps_its_place_among_the_destinations(
     plan: Plan, store: Store, asked: list[str]
 ) -> None:
-    gone = [plan.model_units[FAILED], *plan.units("masking")]
+    gone = [finetune.model_units(plan)[FAILED], *STAGES["masking"].units(plan)]
     store.set_aside((unit.path for unit in gone), ".elsewhere")
-    for piece in pieces(plan, store):
+    for piece in pieces(with_gaps(plan, set(gone)), store):
         for block in piece.blocks:
             assert {model.id for model in block.destinations if not model.stored} == (
                 {FAILED} if piece.backbone == "second" else set()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from sweep.plan import STAGES, Plan
+from sweep.plan import Plan
+from sweep.stages import STAGES
 from sweep.storage.store import Store, Unit
 
 PACKAGES = (
@@ -67,15 +68,15 @@ def code_commit() -> str | None:
 
 
 def study_sha256(plan: Plan) -> str:
-    """SHA-256 of the study file."""
-    return hashlib.sha256(plan.path.read_bytes()).hexdigest()
+    """SHA-256 of the study file as it was planned."""
+    return hashlib.sha256(plan.source).hexdigest()
 
 
 def table_identities(plan: Plan, store: Store) -> dict[str, TableIdentity]:
     """What identifies each table of a finished study, by the table's name."""
     units: dict[str, list[Unit]] = {}
-    for stage in STAGES:
-        for unit in plan.units(stage):
+    for stage in STAGES.values():
+        for unit in stage.units(plan):
             units.setdefault(unit.table, []).append(unit)
     with ThreadPoolExecutor(8) as readers:
 

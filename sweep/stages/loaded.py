@@ -1,0 +1,151 @@
+"""What the workers of a study share, and what one worker keeps in memory of it."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sweep.models.weights import Preprocessing
+from sweep.numerics.masking import Array, Fill, replacements
+from sweep.storage.store import Store, Unit
+
+Reference = Any
+"""Something in the memory that all workers share; `Loaded.get` resolves it."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every worker of a study shares; the arrays are sent to a node once."""
+
+    store: Store
+    schemas: Mapping[str, pa.Schema]
+    """Columns of every table in this study."""
+    image_ids: tuple[str, ...]
+    image_keys: tuple[str, ...]
+    classes: Mapping[str, tuple[str, ...]]
+    """Class names of each task, in the order of its readouts' columns."""
+    labels: Mapping[str, tuple[int, ...]]
+    """Class of every image for each task."""
+    pixels: Reference
+    """uint8 RGB (image, size, size, 3)."""
+    layers: Mapping[str, Reference]
+    """Convolution weights of each backbone."""
+    preprocessing: Mapping[str, Preprocessing]
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A finetuned model as a worker needs it."""
+
+    id: str
+    key: str
+    task: str
+    unit: Unit
+    """The model's row in the table `models`, which names the weights."""
+    stored: bool = True
+    """Whether there is such a row; a model that could not be finetuned only keeps its place among others."""
+
+
+class Loaded:
+    """A worker's copy of what it needs: networks, readouts and inputs, loaded when they are first asked for."""
+
+    def __init__(self, context: Context, get: Callable[[Reference], Any]) -> None:
+        """`get` resolves the references of `context`."""
+        self.context, self.store, self.get = context, context.store, get
+        self.network = functools.cache(self._load_network)
+        self.evaluator = functools.cache(self._make_evaluator)
+        self.readout = functools.lru_cache(maxsize=256)(self._load_readout)
+        self.readouts = functools.lru_cache(maxsize=8)(self._side_by_side)
+        self.unmasked = functools.lru_cache(maxsize=4)(self._compute_unmasked)
+        self.all_removed = functools.lru_cache(maxsize=4)(self._compute_all_removed)
+        self.reference = ReferenceEngine()
+
+    def inputs(self, backbone: str, images: tuple[int, ...]) -> Array:
+        """Preprocessed network input of some images, float32 (image, height, width, channel)."""
+        return self.context.preprocessing[backbone](self._pixels(images))
+
+    def replacement(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Array:
+        """What removed pixels become; see `sweep.numerics.masking.replacements`."""
+        keys = [self.context.image_keys[index] for index in images]
+        return replacements(fill, self._pixels(images), keys, self.context.preprocessing[backbone])
+
+    def ids(self, images: tuple[int, ...]) -> Array:
+        """Ids of some images."""
+        return np.asarray([self.context.image_ids[index] for index in images])
+
+    def classes(self, model: ModelRef) -> Array:
+        """Class names of a model's task."""
+        return np.asarray(self.context.classes[model.task])
+
+    def targets(self, model: ModelRef, images: tuple[int, ...]) -> Array:
+        """The true class of some images, as a column of the model's readout."""
+        return np.asarray(self.context.labels[model.task])[list(images)]
+
+    def _pixels(self, images: tuple[int, ...]) -> Array:
+        pixels: Array = self.get(self.context.pixels)[list(images)]
+        return pixels
+
+    def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Any:
+        return self.evaluator(backbone).features(self.inputs(backbone, images))
+
+    def _compute_all_removed(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Any:
+        features = self.evaluator(backbone).features(self.replacement(backbone, images, fill))
+        return np.broadcast_to(features, (len(images), features.shape[1]))
+
+    def _load_network(self, backbone: str) -> Any:
+        from sweep.models.network import backbone_network
+
+        size = self.get(self.context.pixels).shape[1]
+        return backbone_network(self.get(self.context.layers[backbone]), size)
+
+    def _make_evaluator(self, backbone: str) -> Any:
+        from sweep.numerics.evaluation import Evaluator
+
+        return Evaluator(self.network(backbone))
+
+    def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
+        """The readouts of `models`; zeros keep the place of those that are not stored."""
+        from sweep.numerics.evaluation import Readouts
+        from sweep.numerics.readout import Readout
+
+        stored = {model: self.readout(model) for model in models if model.stored}
+        features = len(next(iter(stored.values())).kernel)
+        return Readouts(
+            [
+                stored[model] if model.stored else Readout.zeros(features, len(self.classes(model)))
+                for model in models
+            ]
+        )
+
+    def _load_readout(self, model: ModelRef) -> Any:
+        from sweep.numerics.readout import Readout
+
+        return Readout.from_bytes(self.store.read_weights(model.unit))
+
+
+class ReferenceEngine:
+    """iNNvestigate in a process of its own, kept for as long as the same model is asked for."""
+
+    def __init__(self) -> None:
+        self._model: ModelRef | None = None
+        self._process: Any = None
+
+    def maps(
+        self, model: ModelRef, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
+    ) -> Array:
+        """Maps (image, height, width) of one model."""
+        from sweep.lrp import Network
+        from sweep.lrp.reference import Innvestigate
+
+        if model != self._model:
+            if self._process is not None:
+                self._process.close()
+            joined = Network((*backbone.layers, readout), backbone.input_shape)
+            self._process = Innvestigate(joined, composite)
+        self._model = None  # where it fails it closes, and the next call is for a new one
+        maps: Array = self._process.relevance(inputs, targets)
+        self._model = model
+        return maps

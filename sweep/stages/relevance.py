@@ -1,0 +1,159 @@
+"""The stage `relevance`: for each model and image a map of how much each pixel contributed to the true class's logit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal
+
+import numpy as np
+
+from sweep.keys import key_of
+from sweep.plan import Plan
+from sweep.stages import finetune
+from sweep.stages.cost import FILE_BYTES, MAP_BYTES, Size, StageCost
+from sweep.stages.loaded import Loaded, ModelRef
+from sweep.stages.stage import Ranker, Result, Stage, chunked, once_per_plan
+from sweep.storage.arrays import lists
+from sweep.storage.store import Store, Unit
+
+CHUNK = 32
+"""Images per unit."""
+
+
+@once_per_plan
+def chunks(plan: Plan) -> list[tuple[int, ...]]:
+    """Image positions of each unit."""
+    return chunked(plan.selected, CHUNK)
+
+
+@once_per_plan
+def units(plan: Plan) -> Mapping[tuple[str, int], Unit]:
+    """Units by model and chunk."""
+    settings = plan.study.relevance.model_dump(exclude={"images"})
+    found = {}
+    for model in plan.present:
+        for c, chunk in enumerate(chunks(plan)):
+            key = key_of("relevance", model.key, settings, plan.image_keys(chunk))
+            found[model.id, c] = Unit("relevance", f"{model.id}.{c:04d}", key, len(chunk))
+    return found
+
+
+def units_of_chunks(plan: Plan, model_id: str, wanted: range) -> tuple[Unit, ...] | None:
+    """A model's units of some chunks; None where the plan's gaps name one of them."""
+    if any((model_id, c) in plan.gaps.maps for c in wanted) or model_id in plan.gaps.models:
+        return None
+    return tuple(units(plan)[model_id, c] for c in wanted)
+
+
+def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
+    for (model_id, _), unit in units(plan).items():
+        yield unit, (finetune.model_units(plan)[model_id],)
+
+
+def _cost(size: Size) -> StageCost:
+    count = size.models * ceil(size.mapped / CHUNK)
+    passes = size.mapped * (size.backbones * size.passes_per_image + size.models * size.passes_per_map)
+    written = size.models * size.mapped * size.pixels * MAP_BYTES + count * FILE_BYTES
+    return StageCost("relevance", count, passes, passes * size.mean_flops, bytes=written)
+
+
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Relevance"]:
+    """Models that share a backbone share a piece, so that they share its forward pass.
+
+    iNNvestigate shares nothing and starts a process for each model: there the pieces of a model follow each other.
+    """
+    settings = plan.study.relevance
+    together = settings.engine == "sweep"
+    for backbone in plan.backbones:
+        own = [model for model in plan.present if model.cell.pretraining == backbone]
+        for models in [own] if together else [[model] for model in own]:
+            for c, chunk in enumerate(chunks(plan)):
+                wanted = [model for model in models if units(plan)[model.id, c] in missing]
+                if wanted:
+                    yield Relevance(
+                        backbone=backbone,
+                        images=chunk,
+                        models=tuple(finetune.refer(plan, model) for model in wanted),
+                        units=tuple(units(plan)[model.id, c] for model in wanted),
+                        engine=settings.engine,
+                        composite=settings.composite,
+                        bias=settings.bias,
+                    )
+
+
+STAGE = Stage(
+    name="relevance",
+    tables=("relevance",),
+    made_from=("finetune",),
+    units=lambda plan: list(units(plan).values()),
+    inputs=_inputs,
+    settings=lambda plan: {"relevance": plan.study.model_dump(mode="json")["relevance"]},
+    cost=_cost,
+    pieces=_pieces,
+)
+
+
+# What a worker does
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Maps of several models on one backbone for the same images."""
+
+    backbone: str
+    images: tuple[int, ...]
+    models: tuple[ModelRef, ...]
+    units: tuple[Unit, ...]
+    """One per model."""
+    engine: Literal["sweep", "innvestigate"]
+    composite: str | dict[str, Any]
+    bias: Literal["innvestigate", "split"]
+
+    def compute(self, loaded: Loaded) -> Iterator[Result]:
+        """Propagate the relevance of each model's true class to the pixels."""
+        for model, unit, (maps, logits) in zip(self.models, self.units, self._maps(loaded), strict=True):
+            targets = loaded.targets(model, self.images)
+            peaks = np.abs(maps).max(axis=(1, 2))
+            normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
+            yield Result(
+                unit,
+                {
+                    "model_id": [model.id] * len(maps),
+                    "image_id": loaded.ids(self.images),
+                    "target_class": loaded.classes(model)[targets],
+                    "logit": logits[np.arange(len(maps)), targets],
+                    "max_abs": peaks,
+                    "height": [maps.shape[1]] * len(maps),
+                    "width": [maps.shape[2]] * len(maps),
+                    "map": lists(normalised.reshape(len(maps), -1)),
+                },
+            )
+
+    def _maps(self, loaded: Loaded) -> Iterator[tuple[Any, Any]]:
+        """Maps (image, height, width) and logits (image, class) of each model."""
+        from sweep.lrp import Dense, shared_relevance
+
+        inputs = loaded.inputs(self.backbone, self.images)
+        network = loaded.network(self.backbone)
+        readouts = [loaded.readout(model) for model in self.models]
+        heads = [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts]
+        targets = np.asarray([loaded.targets(model, self.images) for model in self.models])
+        if self.engine == "innvestigate":
+            features = loaded.evaluator(self.backbone).features(inputs).numpy()
+            for model, head, readout, own in zip(self.models, heads, readouts, targets, strict=True):
+                maps = loaded.reference.maps(model, network, head, self.composite, inputs, own)
+                yield maps, readout.logits(features)
+        else:
+            yield from zip(
+                *shared_relevance(
+                    network,
+                    heads,
+                    inputs,
+                    targets,
+                    composite=self.composite,
+                    bias=self.bias,
+                    bounds=loaded.context.preprocessing[self.backbone].bounds,
+                    return_logits=True,
+                ),
+                strict=True,
+            )

@@ -1,0 +1,202 @@
+"""The stage `similarity`: how alike the maps of different models are, image by image, for every pair of models.
+
+A unit holds the pairs of one model with the models of one condition that come before it. "Before" is by seed, then by
+name, whatever the order in the study file: so a further seed, level or factor adds units and leaves the others as they
+are. (A seed below those that are there joins units of the higher ones; their pairs are taken over as they are.)
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import pyarrow as pa
+
+from sweep.keys import key_of
+from sweep.numerics.similarity import Array, pearson, standardized
+from sweep.plan import Model, Plan
+from sweep.stages import masking, relevance
+from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
+from sweep.stages.loaded import Loaded
+from sweep.stages.stage import Ranker, Result, Stage, once_per_plan
+from sweep.storage.arrays import matrix
+from sweep.storage.schemas import SCHEMAS
+from sweep.storage.store import Parts, Store, Unit
+
+MODELS = 16
+"""Models per piece of work: all of their maps of some images are held in memory at once."""
+
+Place = tuple[str, str, int]
+"""A unit's model, the condition that it is compared with, and the chunk of images."""
+
+
+@once_per_plan
+def members(plan: Plan) -> Mapping[Place, tuple[Model, ...]]:
+    """The models that each unit's model is compared with, in order."""
+    ordered = sorted(plan.present, key=lambda model: (model.cell.seed, model.id))
+    found: dict[Place, tuple[Model, ...]] = {}
+    for c, _ in enumerate(masking.chunks(plan)):
+        before: dict[str, list[Model]] = {}
+        for model in ordered:
+            if _maps(plan, model, c) is None:
+                continue
+            for condition, models in before.items():
+                found[model.id, condition, c] = tuple(models)
+            before.setdefault(model.cell.condition, []).append(model)
+    return found
+
+
+@once_per_plan
+def units(plan: Plan) -> Mapping[Place, Unit]:
+    """Units by place."""
+    found = {}
+    for (model_id, condition, c), others in members(plan).items():
+        own = _map_keys(plan, plan.model[model_id], c)
+        key = key_of("similarity", own, [_map_keys(plan, other, c) for other in others])
+        rows = len(others) * len(masking.chunks(plan)[c])
+        label = f"{model_id}--{condition}.{c:04d}"
+        found[model_id, condition, c] = Unit("similarity", label, key, rows)
+    return found
+
+
+def _maps(plan: Plan, model: Model, chunk: int) -> tuple[Unit, ...] | None:
+    return relevance.units_of_chunks(plan, model.id, masking.map_chunks_of(plan, chunk))
+
+
+def _map_keys(plan: Plan, model: Model, chunk: int) -> list[str]:
+    return [unit.key for unit in _maps(plan, model, chunk) or ()]
+
+
+def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
+    for (model_id, condition, c), unit in units(plan).items():
+        models = (plan.model[model_id], *members(plan)[model_id, condition, c])
+        yield unit, tuple(maps for model in models for maps in _maps(plan, model, c) or ())
+
+
+def _cost(size: Size) -> StageCost:
+    seeds = size.models / size.conditions
+    chunks = ceil(size.mapped / masking.CHUNK)
+    count = round(chunks * ((seeds - 1) * size.conditions**2 + size.conditions * (size.conditions - 1) / 2))
+    pairs = size.models * (size.models - 1) / 2
+    written = pairs * size.mapped * ROW_BYTES["similarity"] + count * FILE_BYTES
+    return StageCost("similarity", count, other_flops=pairs * size.mapped * 2 * size.pixels, bytes=written)
+
+
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Similarity"]:
+    relatives = store.relatives(missing)
+    by_model: dict[tuple[int, str], list[Wanted]] = {}
+    for (model_id, condition, c), unit in units(plan).items():
+        if unit in missing:
+            others = tuple(model.id for model in members(plan)[model_id, condition, c])
+            by_model.setdefault((c, model_id), []).append(Wanted(unit, model_id, others, relatives[unit]))
+    for c, chunk in enumerate(masking.chunks(plan)):
+        own = [wanted for (chunk_of, _), wanted in by_model.items() if chunk_of == c]
+        for start in range(0, len(own), MODELS):
+            wanted = tuple(one for group in own[start : start + MODELS] for one in group)
+            read = sorted({name for one in wanted for name in (one.model, *one.others)})
+            maps = {name: _maps(plan, plan.model[name], c) or () for name in read}
+            yield Similarity(chunk, maps, wanted)
+
+
+STAGE = Stage(
+    name="similarity",
+    tables=("similarity",),
+    made_from=("relevance",),
+    units=lambda plan: list(units(plan).values()),
+    inputs=_inputs,
+    settings=lambda plan: {},
+    cost=_cost,
+    pieces=_pieces,
+)
+
+
+# What a worker does
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A unit to write: one model's pairs with some others."""
+
+    unit: Unit
+    model: str
+    others: tuple[str, ...]
+    relatives: tuple[str, ...]
+    """Stored files that may hold some of its pairs."""
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Correlations of some models' maps with those of other models, for the same images."""
+
+    images: tuple[int, ...]
+    maps: Mapping[str, tuple[Unit, ...]]
+    """The maps of every model that is read."""
+    wanted: tuple[Wanted, ...]
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The units that it writes."""
+        return tuple(one.unit for one in self.wanted)
+
+    def compute(self, loaded: Loaded) -> Iterator[Result]:
+        """Correlate the maps of every pair that no stored unit holds already."""
+        parts = {one.unit: self._parts(one) for one in self.wanted}
+        stored = {
+            one.unit: loaded.store.stored_parts(one.unit, parts[one.unit], one.relatives)
+            for one in self.wanted
+        }
+        pairs = {
+            (one.model, other)
+            for one in self.wanted
+            for position, other in enumerate(one.others)
+            if (position, 0) not in stored[one.unit]
+        }
+        correlations = self._correlations(loaded.store, pairs)
+        ids = loaded.ids(self.images)
+        for one in self.wanted:
+            yield Result(
+                one.unit,
+                pa.concat_tables(
+                    stored[one.unit].get((position, 0))
+                    or _rows(ids, other, one.model, correlations[one.model, other])
+                    for position, other in enumerate(one.others)
+                ),
+                parts[one.unit],
+            )
+
+    def _parts(self, one: Wanted) -> Parts:
+        keys = {name: key_of([unit.key for unit in maps]) for name, maps in self.maps.items()}
+        return Parts(
+            base=key_of("similarity parts", keys[one.model]),
+            outer=tuple(keys[name] for name in one.others),
+            inner=("",),
+        )
+
+    def _correlations(self, store: Store, pairs: set[tuple[str, str]]) -> dict[tuple[str, str], Array]:
+        """Pearson's r (image,) of each pair. The first models' maps of a chunk stay in memory, the others pass by."""
+        found: dict[tuple[str, str], list[Array]] = {pair: [] for pair in sorted(pairs)}
+        held = sorted({model for model, _ in pairs})
+        passing = sorted({other for _, other in pairs})
+        for c in range(len(next(iter(self.maps.values())))):
+
+            def read(model: str, c: int = c) -> Array:
+                rows = store.read([self.maps[model][c]], columns=["map"])
+                return standardized(matrix(rows["map"]))
+
+            kept = {model: read(model) for model in held}
+            for other in passing:
+                maps = kept[other] if other in kept else read(other)
+                for model in held:
+                    if (model, other) in pairs:
+                        found[model, other].append(pearson(kept[model], maps))
+        return {pair: np.concatenate(values) for pair, values in found.items()}
+
+
+def _rows(ids: Array, first: str, second: str, values: Array) -> pa.Table:
+    columns = {
+        "image_id": ids,
+        "model_a": [first] * len(values),
+        "model_b": [second] * len(values),
+        "pearson": pa.array(values, mask=np.isnan(values)),
+    }
+    return pa.table(columns, schema=SCHEMAS["similarity"])
