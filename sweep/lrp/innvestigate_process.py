@@ -36,7 +36,7 @@ ANALYZERS = {
 }
 
 
-class Analysis:
+class ReferenceAnalysis:
     """The network as a flat legacy Keras model, and its analyzers."""
 
     def __init__(self, network: Network, preset: str, until: int | None) -> None:
@@ -122,7 +122,7 @@ def main(folder: Path) -> None:
 
     tf.compat.v1.disable_eager_execution()
     network, settings = load_network(folder / "network.npz")
-    analysis = Analysis(network, settings["preset"], settings["until"])
+    analysis = ReferenceAnalysis(network, settings["preset"], settings["until"])
     for line in sys.stdin:
         question, answer = line.split()
         try:

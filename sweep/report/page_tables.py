@@ -9,7 +9,7 @@ from sweep.report.sentences import ALPHA, READINGS, f_test, p_value, source_name
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of a table: what is shown, and the number it sorts by where it is one."""
 
     text: str
@@ -22,7 +22,7 @@ class Table:
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
 
 
 def accuracy_table(answers: Answers) -> Table:
@@ -32,9 +32,9 @@ def accuracy_table(answers: Answers) -> Table:
     for condition, models in answers.conditions.items():
         own = [by_id[model] for model in models]
         row = [
-            Cell(condition),
-            Cell(f"{len(own)}", len(own)),
-            Cell(f"{own[0]['n_classes']}", own[0]["n_classes"]),
+            TableCell(condition),
+            TableCell(f"{len(own)}", len(own)),
+            TableCell(f"{own[0]['n_classes']}", own[0]["n_classes"]),
         ]
         for split in ("train_accuracy", "val_accuracy"):
             values = [model[split] for model in own]
@@ -53,8 +53,8 @@ def model_table(answers: Answers) -> Table:
     names = ["model_id", "seed", "train_accuracy", "val_accuracy", "weights_sha256", "mlflow_run_id"]
     rows = [
         [
-            Cell(row["model_id"]), Cell(str(row["seed"]), row["seed"]), _share(row["train_accuracy"]),
-            _share(row["val_accuracy"]), Cell(row["weights_sha256"][:16]), Cell(row["mlflow_run_id"] or "none"),
+            TableCell(row["model_id"]), TableCell(str(row["seed"]), row["seed"]), _share(row["train_accuracy"]),
+            _share(row["val_accuracy"]), TableCell(row["weights_sha256"][:16]), TableCell(row["mlflow_run_id"] or "none"),
         ]
         for row in sorted(answers.models.to_pylist(), key=lambda row: row["model_id"])
     ]  # fmt: skip
@@ -73,8 +73,8 @@ def area_table(answers: Answers) -> Table:
         ["destination", "source of the mask", "bin", "pairs", "AUC over log percent", "AUC over percent"],
         [
             [
-                Cell(row["condition"]), Cell(answers.looks.relations[row["relation"]].name), Cell(row["relation"]),
-                Cell(f"{row['n_sources_sum']:,}", row["n_sources_sum"]),
+                TableCell(row["condition"]), TableCell(answers.looks.relations[row["relation"]].name), TableCell(row["relation"]),
+                TableCell(f"{row['n_sources_sum']:,}", row["n_sources_sum"]),
                 _number(row["auc_log_mean"]), _number(row["auc_linear_mean"]),
             ]
             for row in rows
@@ -100,9 +100,9 @@ def pair_table(answers: Answers) -> Table:
     for row in answers.pairwise[LOG]:
         one, other = (source_name(row[name], answers.looks) for name in ("source_a", "source_b"))
         p = (
-            Cell("none")
+            TableCell("none")
             if row["p_holm"] is None
-            else Cell(p_value(row["p_holm"]).removeprefix("p = "), row["p_holm"])
+            else TableCell(p_value(row["p_holm"]).removeprefix("p = "), row["p_holm"])
         )
         numbers = (
             _number(row["difference"]),
@@ -112,7 +112,14 @@ def pair_table(answers: Answers) -> Table:
             _number(row["cohens_d"]),
         )
         rows.append(
-            [Cell(row["condition"]), Cell(one), Cell(other), Cell(row["test"]), *numbers, Cell(row["note"])]
+            [
+                TableCell(row["condition"]),
+                TableCell(one),
+                TableCell(other),
+                TableCell(row["test"]),
+                *numbers,
+                TableCell(row["note"]),
+            ]
         )
     return Table("Every pair of sources, by three t tests", heads, rows)
 
@@ -125,8 +132,8 @@ def likeness_table(answers: Answers) -> Table:
         ["relation", "condition", "other condition", "pairs of models", "mean r", "lowest r", "highest r"],
         [
             [
-                Cell(answers.looks.relations[row["relation"]].name), Cell(row["condition_a"]), Cell(row["condition_b"]),
-                Cell(f"{row['n_pairs']:,}", row["n_pairs"]),
+                TableCell(answers.looks.relations[row["relation"]].name), TableCell(row["condition_a"]), TableCell(row["condition_b"]),
+                TableCell(f"{row['n_pairs']:,}", row["n_pairs"]),
                 *(_number(row[name]) for name in ("pearson", "pearson_min", "pearson_max")),
             ]
             for row in rows
@@ -148,8 +155,8 @@ def sensitivity_table(answers: Answers) -> Table:
         )
         rows.append(
             [
-                Cell(subject), Cell(log.get("effect", "mask_source").replace("_", " ")), Cell(READINGS[log["design"]]),
-                Cell(f_test(log), log["p"]), Cell(f_test(linear), linear["p"]), Cell(same),
+                TableCell(subject), TableCell(log.get("effect", "mask_source").replace("_", " ")), TableCell(READINGS[log["design"]]),
+                TableCell(f_test(log), log["p"]), TableCell(f_test(linear), linear["p"]), TableCell(same),
             ]
         )  # fmt: skip
     heads = ["subject", "effect", "reading", "log percent", "percent", f"same verdict at {ALPHA:g}"]
@@ -184,9 +191,9 @@ def _verdict(row: Mapping[str, Any]) -> bool:
     return bool(row["p"] < ALPHA)
 
 
-def _share(value: float) -> Cell:
-    return Cell(f"{100 * value:.1f} %", value)
+def _share(value: float) -> TableCell:
+    return TableCell(f"{100 * value:.1f} %", value)
 
 
-def _number(value: float | None) -> Cell:
-    return Cell("none", None) if value is None else Cell(f"{value:.3f}", value)
+def _number(value: float | None) -> TableCell:
+    return TableCell("none", None) if value is None else TableCell(f"{value:.3f}", value)

@@ -52,7 +52,7 @@ class Batch:
 
 
 @dataclass
-class Stage:
+class Sidecar:
     """The sidecar of a stage."""
 
     stage: str
@@ -61,7 +61,7 @@ class Stage:
     made_by: list[Batch]
 
 
-_SIDECAR = TypeAdapter(Stage)
+_SIDECAR = TypeAdapter(Sidecar)
 
 
 def versions() -> Versions:
@@ -102,7 +102,7 @@ def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], n
         own = Batch(now, datetime.now(UTC).isoformat(timespec="seconds"))
         batches.append(own)
     own.units = sorted({*own.units, *keys})
-    sidecar = Stage(stage, settings(plan, stage), batches)
+    sidecar = Sidecar(stage, settings(plan, stage), batches)
     store.write_json(f"{FOLDER}/{stage}.json", _SIDECAR.dump_json(sidecar, indent=1))
 
 

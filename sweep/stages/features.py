@@ -62,10 +62,10 @@ def _cost(size: Size) -> StageCost:
     return StageCost("features", count, passes, passes * size.mean_flops, bytes=written)
 
 
-def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Features"]:
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["FeaturesPiece"]:
     for (backbone, c), unit in units(plan).items():
         if unit in missing:
-            yield Features(backbone, chunks(plan)[c], unit)
+            yield FeaturesPiece(backbone, chunks(plan)[c], unit)
 
 
 STAGE = Stage(
@@ -84,7 +84,7 @@ STAGE = Stage(
 
 
 @dataclass(frozen=True)
-class Features:
+class FeaturesPiece:
     """Features of some images on one backbone."""
 
     backbone: str

@@ -143,7 +143,7 @@ def _cost(size: Size) -> StageCost:
     )
 
 
-def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Masked"]:
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["MaskedPiece"]:
     """A source's pixels are ranked once, when its first piece is drawn, for all backbones."""
     masking = plan.study.masking
     relatives = store.relatives(missing)
@@ -164,7 +164,7 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
                 elif ranks is None:
                     maps = [relevance.units(plan)[source, m] for m in map_chunks_of(plan, c)]
                     ranks = ranker.of_maps(store, maps, masking.order)
-                yield Masked(source, ranks, backbone, chunk, masking, wanted, base)
+                yield MaskedPiece(source, ranks, backbone, chunk, masking, wanted, base)
 
 
 def _blocks(
@@ -218,7 +218,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedPiece:
     """One source's masks on the inputs of all destinations that share a backbone."""
 
     source: str

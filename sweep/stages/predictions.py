@@ -46,12 +46,12 @@ def _cost(size: Size) -> StageCost:
     )
 
 
-def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Predictions"]:
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["PredictionsPiece"]:
     for model_id, unit in units(plan).items():
         if unit in missing:
             model = plan.model[model_id]
             read = features.units_of_backbone(plan, model.cell.pretraining)
-            yield Predictions(finetune.refer(plan, model), read, unit)
+            yield PredictionsPiece(finetune.refer(plan, model), read, unit)
 
 
 STAGE = Stage(
@@ -70,7 +70,7 @@ STAGE = Stage(
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionsPiece:
     """The highest logits of one model for all images."""
 
     model: ModelRef

@@ -57,7 +57,7 @@ def _cost(size: Size) -> StageCost:
     return StageCost("relevance", count, passes, passes * size.mean_flops, bytes=written)
 
 
-def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Relevance"]:
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["RelevancePiece"]:
     """Models that share a backbone share a piece, so that they share its forward pass.
 
     iNNvestigate shares nothing and starts a process for each model: there the pieces of a model follow each other.
@@ -70,7 +70,7 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
             for c, chunk in enumerate(chunks(plan)):
                 wanted = [model for model in models if units(plan)[model.id, c] in missing]
                 if wanted:
-                    yield Relevance(
+                    yield RelevancePiece(
                         backbone=backbone,
                         images=chunk,
                         models=tuple(finetune.refer(plan, model) for model in wanted),
@@ -97,7 +97,7 @@ STAGE = Stage(
 
 
 @dataclass(frozen=True)
-class Relevance:
+class RelevancePiece:
     """Maps of several models on one backbone for the same images."""
 
     backbone: str

@@ -82,7 +82,7 @@ def _cost(size: Size) -> StageCost:
     return StageCost("similarity", count, other_flops=pairs * size.mapped * 2 * size.pixels, bytes=written)
 
 
-def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["Similarity"]:
+def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["SimilarityPiece"]:
     relatives = store.relatives(missing)
     by_model: dict[tuple[int, str], list[Wanted]] = {}
     for (model_id, condition, c), unit in units(plan).items():
@@ -95,7 +95,7 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
             wanted = tuple(one for group in own[start : start + MODELS] for one in group)
             read = sorted({name for one in wanted for name in (one.model, *one.others)})
             maps = {name: _maps(plan, plan.model[name], c) or () for name in read}
-            yield Similarity(chunk, maps, wanted)
+            yield SimilarityPiece(chunk, maps, wanted)
 
 
 STAGE = Stage(
@@ -125,7 +125,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class SimilarityPiece:
     """Correlations of some models' maps with those of other models, for the same images."""
 
     images: tuple[int, ...]

@@ -18,7 +18,7 @@ from sweep.actors.queue import Queue, Task
 from sweep.actors.worker import do_piece
 from sweep.keys import key_of
 from sweep.stages.loaded import Context, Loaded
-from sweep.stages.similarity import Similarity, Wanted
+from sweep.stages.similarity import SimilarityPiece, Wanted
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
 from tests.actors.maps import store_maps
@@ -55,10 +55,10 @@ def map_unit(store: Store, name: str) -> Unit:
     return store_maps(store, name, np.random.default_rng(len(name)).normal(size=(2, 9)).astype(np.float32))
 
 
-def piece(store: Store, index: int, maps: tuple[Unit, Unit], label: str = "pair") -> Similarity:
+def piece(store: Store, index: int, maps: tuple[Unit, Unit], label: str = "pair") -> SimilarityPiece:
     wanted = Unit("similarity", label, key_of("pair", index), 2)
     read = {"first": (maps[0],), "second": (maps[1],)}
-    return Similarity((0, 1), read, (Wanted(wanted, "second", ("first",), ()),))
+    return SimilarityPiece((0, 1), read, (Wanted(wanted, "second", ("first",), ()),))
 
 
 def around_poison(store: Store, count: int) -> list[Any]:
@@ -79,7 +79,7 @@ def worker_processes() -> list[int]:
     return named(os.getpid(), "ray::Worker")
 
 
-def units(pieces: list[Similarity]) -> list[Unit]:
+def units(pieces: list[SimilarityPiece]) -> list[Unit]:
     return [unit for one in pieces for unit in one.units]
 
 

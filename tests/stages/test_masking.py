@@ -8,7 +8,7 @@ import pytest
 from sweep.actors.ranks import Rankers
 from sweep.plan import Plan, make_plan
 from sweep.stages import STAGES, finetune, masking, with_gaps
-from sweep.stages.masking import Masked
+from sweep.stages.masking import MaskedPiece
 from sweep.storage.store import Store
 from tests.report.simulated import simulate
 from tests.studies import SmallStudy
@@ -46,12 +46,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-def pieces(plan: Plan, store: Store) -> list[Masked]:
+def pieces(plan: Plan, store: Store) -> list[MaskedPiece]:
     hand_out = STAGES["masking"].pieces
     assert hand_out is not None
     made = list(hand_out(plan, store, set(store.missing(STAGES["masking"].units(plan))), Rankers()))
-    assert all(isinstance(piece, Masked) for piece in made)
-    return [piece for piece in made if isinstance(piece, Masked)]
+    assert all(isinstance(piece, MaskedPiece) for piece in made)
+    return [piece for piece in made if isinstance(piece, MaskedPiece)]
 
 
 def test_a_unit_that_is_missing_brings_its_whole_block_and_one_ranking(
