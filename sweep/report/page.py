@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweep import __version__
 from sweep.analysis.provenance import code_commit, environment, study_sha256
-from sweep.plan import Plan
+from sweep.plan import Gaps, Plan
 from sweep.report.answers import LOG, Answers
 from sweep.report.exhibits import Exhibit, exhibits
 from sweep.report.page_tables import (
@@ -27,6 +27,7 @@ from sweep.report.sentences import (
     initialisation_findings,
     source_findings,
 )
+from sweep.stages import key_of_study
 from sweep.stages.masking import random_sources
 from sweep.storage.checksums import write_files
 
@@ -85,6 +86,7 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         environment=environment(),
         commit=code_commit(),
         version=__version__,
+        study_key=key_of_study(answers.plan.without(Gaps())),
         study_sha256=study_sha256(answers.plan),
         study_text=answers.plan.source.decode(),
         root=answers.store.root,
