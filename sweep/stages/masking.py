@@ -57,22 +57,22 @@ def sources(plan: Plan) -> list[str]:
 
 @once_per_plan
 def blocks(plan: Plan) -> Mapping[str, list[tuple[Model, ...]]]:
-    """Models of each backbone, in blocks, by seed and name: the order of the study file's levels makes no difference.
-
-    Models that failed keep their place, as the last bits of a product depend on its width.
-    """
+    """Models of each backbone, in blocks; those that failed keep their place, as a product's last bits depend on it."""
     found = {}
-    ordered = sorted(plan.models, key=lambda model: (model.cell.seed, model.id))
     for backbone in plan.backbones:
-        own = [model for model in ordered if model.cell.pretraining == backbone]
+        own = [model for model in plan.models if model.cell.pretraining == backbone]
         found[backbone] = [tuple(own[i] for i in block) for block in chunked(range(len(own)), BLOCK)]
     return found
 
 
 def groups(plan: Plan, block: Sequence[Model]) -> list[tuple[int, ...]]:
-    """Positions in a block of the destinations that share a unit: all that are there where only cells are kept."""
+    """Positions in a block of the destinations that share a unit: all that are there where only cells are kept.
+
+    They are in order of seed and name there, so that the order of levels in the study file makes no difference.
+    """
     there = [position for position, model in enumerate(block) if model.id not in plan.gaps.models]
     if plan.study.masking.granularity == "cell":
+        there.sort(key=lambda position: (block[position].cell.seed, block[position].id))
         return [tuple(there)] if there else []
     return [(position,) for position in there]
 

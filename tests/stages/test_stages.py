@@ -101,6 +101,14 @@ def test_a_study_that_is_extended_keeps_every_unit(small_study: SmallStudy, chan
     assert {unit.path for unit in before} <= {unit.path for unit in after}
 
 
+def test_cells_are_kept_where_levels_are_swapped(small_study: SmallStudy) -> None:
+    small_study.changed(factors=FACTORS, masking={"granularity": "cell"})
+    before = all_units(make_plan(small_study.path))
+    swapped = {**FACTORS, "task": ["gender", "identity"], "seed": [3, 1]}
+    after = all_units(make_plan(small_study.changed(factors=swapped, masking={"granularity": "cell"}).path))
+    assert {unit.path for unit in before} == {unit.path for unit in after}
+
+
 def test_a_seed_below_the_others_renews_pairs_alone(small_study: SmallStudy) -> None:
     before = all_units(make_plan(small_study.changed(factors=FACTORS).path))
     after = {

@@ -1,0 +1,73 @@
+"""A study from beginning to end in this process, one piece of work after the other: the slow twin of a run on Ray."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sweep.actors.worker import do_piece
+from sweep.numerics.masking import Order, random_ranks, removal_ranks
+from sweep.plan import Plan
+from sweep.stages import STAGES, columns_of, finetune, images
+from sweep.stages.loaded import Context, Loaded
+from sweep.stages.stage import Piece
+from sweep.storage.arrays import matrix
+from sweep.storage.store import Store, Unit
+
+
+class Ranks:
+    """Ranks at once."""
+
+    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> Any:
+        return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)
+
+    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> Any:
+        return random_ranks(mask, image_keys, pixels)
+
+
+def load(plan: Plan, store: Store) -> Loaded:
+    """What a worker would load, with nothing in shared memory."""
+    context = Context(
+        store=store,
+        schemas={table: columns_of(plan, table) for stage in STAGES.values() for table in stage.tables},
+        image_ids=tuple(plan.images.ids),
+        image_keys=plan.images.keys,
+        classes={model.cell.task: model.classes for model in plan.models},
+        labels={model.cell.task: model.labels for model in plan.models},
+        pixels=plan.images.pixels,
+        layers=plan.load_layers(),
+        preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
+    )
+    return Loaded(context, lambda reference: reference)
+
+
+def missing_pieces(plan: Plan, store: Store, stage: str) -> list[Piece]:
+    """The pieces of work that a stage comes to now."""
+    hand_out = STAGES[stage].pieces
+    assert hand_out is not None
+    return list(hand_out(plan, store, set(store.missing(STAGES[stage].units(plan))), Ranks()))
+
+
+def run_in_process(plan: Plan, store: Store, without: Sequence[str] = ()) -> None:
+    """Bring a study to its end; models `without` are not finetuned, as if that had failed."""
+    from sweep.numerics.readout import ReadoutTraining
+
+    loaded = load(plan, store)
+    store.write(images.unit(plan), plan.images.table, columns_of(plan, "images"))
+    for piece in missing_pieces(plan, store, "features"):
+        do_piece(loaded, piece)
+    validation = finetune.validation_mask(plan)
+    for model in plan.models:
+        trial = finetune.trial_of(plan, model, None)
+        if model.id in without or not store.missing([trial.model_unit]):
+            continue
+        features = matrix(store.read(trial.features, columns=["features"])["features"])
+        training = ReadoutTraining(
+            features, np.asarray(model.labels), validation, len(model.classes), model.cell.finetune, model.key
+        )
+        epochs = [training.epoch() for _ in range(model.cell.finetune.epochs)]
+        accuracies = {"train_accuracy": epochs[-1].accuracy, "val_accuracy": epochs[-1].val_accuracy}
+        finetune.store_model(store, trial, training.readout().to_bytes(), accuracies, epochs)
+    for stage in ("predictions", "relevance", "similarity", "masking"):
+        for piece in missing_pieces(plan, store, stage):
+            do_piece(loaded, piece)
