@@ -14,7 +14,7 @@ RESERVED = frozenset(
     {
         *SCHEMAS["images"].names, *SCHEMAS["models"].names,
         # Made by queries/: views over models, pairs of models and tasks.
-        "condition", "extra", "factor", "level", "relation", "differing", "source_id", "destination_id", "target",
+        "condition", "extra", "factor", "level", "relation", "source_id", "destination_id",
         # Relations: other_both says that pretraining and task differ.
         "both", "pretraining_task",
         # Training settings, which MLflow's runs keep beside the factors.

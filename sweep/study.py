@@ -46,7 +46,9 @@ class Dataset(Settings):
     """Chooses which images are held back."""
 
 
-Mean = Annotated[float, Field(ge=0, le=255)]
+def on_pixel_scale(mean: tuple[float, float, float]) -> bool:
+    """Whether channel means can be of pixels from 0 to 255, and not from 0 to 1."""
+    return not any(mean) or (min(mean) >= 0 and 1 < max(mean) <= 255)
 
 
 class Pretraining(Settings):
@@ -56,13 +58,15 @@ class Pretraining(Settings):
     """Where the weights come from, as in 'npz:PATH' (see sweep.models.weights); paths start at the study file."""
     channel_order: Literal["RGB", "BGR"] | None = None
     """Overrides the channel order that the weights declare; their means follow it."""
-    mean: tuple[Mean, Mean, Mean] | None = None
+    mean: tuple[float, float, float] | None = None
     """Overrides the channel means that are subtracted, on the 0-255 scale and in `channel_order`, which must be given too."""
 
     @model_validator(mode="after")
     def _means_can_be_read_one_way_only(self) -> "Pretraining":
-        if self.mean is not None and any(self.mean) and max(self.mean) <= 1:
-            raise ValueError("mean: is on the scale of pixels, 0 to 255; multiply these by 255")
+        if self.mean is not None and not on_pixel_scale(self.mean):
+            raise ValueError(
+                "mean: must be on the scale of pixels, 0 to 255; multiply by 255 what is on 0 to 1"
+            )
         if self.mean is not None and self.channel_order is None and len(set(self.mean)) > 1:
             raise ValueError("mean: give channel_order too, RGB or BGR: the order of these three")
         return self
