@@ -20,6 +20,8 @@ from sweep.actors.work import (
     Work,
     units_of,
 )
+from sweep.errors import WorkError
+from sweep.numerics.finite import check_finite
 from sweep.numerics.masking import Fill, removed_count, replacements
 from sweep.numerics.similarity import pearson, standardized
 from sweep.storage.arrays import lists, matrix
@@ -98,19 +100,21 @@ class Bench:
         return measure(self._context, evaluator, self._inputs(backbone, images), scratch, index)
 
     def _features(self, work: Features) -> Iterator[tuple[Unit, Rows]]:
-        features = self._evaluator(work.backbone).features(self._inputs(work.backbone, work.images))
+        features = self._evaluator(work.backbone).features(self._inputs(work.backbone, work.images)).numpy()
+        check_finite(features, f"features of the backbone {work.backbone}", self._ids(work.images))
         yield (
             work.unit,
             {
                 "pretraining": [work.backbone] * len(work.images),
                 "image_id": self._ids(work.images),
-                "features": lists(features.numpy()),
+                "features": lists(features),
             },
         )
 
     def _predictions(self, work: Predictions) -> Iterator[tuple[Unit, Rows]]:
         stored = self._store.read(work.features, columns=["image_id", "features"])
         logits = self._readout(work.model).logits(matrix(stored["features"]))
+        check_finite(logits, f"logits of the model {work.model.id}", stored["image_id"].to_pylist())
         kept = work.unit.rows // len(logits)
         order = np.argsort(-logits, axis=1, kind="stable")[:, :kept]
         yield (
@@ -125,7 +129,14 @@ class Bench:
         )
 
     def _relevance(self, work: Relevance) -> Iterator[tuple[Unit, Rows]]:
+        problems: list[str] = []
         for model, unit, (maps, logits) in zip(work.models, work.units, self._maps(work), strict=True):
+            try:
+                check_finite(logits, f"logits of the model {model.id}", self._ids(work.images))
+                check_finite(maps, f"maps of the model {model.id}", self._ids(work.images))
+            except WorkError as problem:  # costs this model its maps, and no other
+                problems.append(str(problem))
+                continue
             targets = self._targets(model, work.images)
             peaks = np.abs(maps).max(axis=(1, 2))
             normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
@@ -142,6 +153,7 @@ class Bench:
                     "map": lists(normalised.reshape(len(maps), -1)),
                 },
             )
+        _raise(problems)
 
     def _maps(self, work: Relevance) -> Iterator[tuple[Array, Array]]:
         """Maps (image, height, width) and logits (image, class) of each model."""
@@ -176,7 +188,9 @@ class Bench:
         """The wanted models' maps stay in memory; the others pass by once, so any number of models fits."""
 
         def read(position: int) -> Array:
-            return standardized(matrix(self._store.read([work.maps[position]], columns=["map"])["map"]))
+            maps = matrix(self._store.read([work.maps[position]], columns=["map"])["map"])
+            check_finite(maps, f"stored maps of the model {work.models[position]}", self._ids(work.images))
+            return standardized(maps)
 
         wanted = {position: read(position) for position, _ in work.wanted}
         values: dict[int, list[Array]] = {position: [] for position in wanted}
@@ -200,20 +214,29 @@ class Bench:
 
     def _masked(self, work: Masked) -> Iterator[tuple[Unit, Rows]]:
         levels = self._masked_features(work)
+        problems: list[str] = []
         for block in work.blocks:
             readouts = self._readouts(block.destinations)
             # (level, destination, image, class); each level is one matrix product for all destinations.
             logits = [readouts.logits(features) for features in levels]
             cells = self._cells if work.masking.granularity == "cell" else self._image_rows
             for positions, unit in block.units:
-                parts = [
-                    cells(work, percent, block.destinations[position], own[position])
-                    for position in positions
-                    for percent, own in zip(work.masking.percents, logits, strict=True)
-                ]
+                try:
+                    parts = [
+                        cells(work, percent, block.destinations[position], own[position])
+                        for position in positions
+                        for percent, own in zip(work.masking.percents, logits, strict=True)
+                    ]
+                except WorkError as problem:  # costs this unit, and no other
+                    problems.append(str(problem))
+                    continue
                 yield unit, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        _raise(problems)
 
     def _image_rows(self, work: Masked, percent: float, model: ModelRef, logits: Array) -> Rows:
+        check_finite(
+            logits, f"logits of the model {model.id}, masked by {work.source}", self._ids(work.images)
+        )
         targets, predicted = self._targets(model, work.images), logits.argmax(axis=1)
         return {
             "source_id": [work.source] * len(logits),
@@ -226,6 +249,9 @@ class Bench:
         }
 
     def _cells(self, work: Masked, percent: float, model: ModelRef, logits: Array) -> Rows:
+        check_finite(
+            logits, f"logits of the model {model.id}, masked by {work.source}", self._ids(work.images)
+        )
         return {
             "source_id": [work.source],
             "destination_id": [model.id],
@@ -308,6 +334,12 @@ class Bench:
         from sweep.numerics.readout import Readout
 
         return Readout.from_bytes(self._store.read_weights(model.unit))
+
+
+def _raise(problems: list[str]) -> None:
+    """Fail the work whose other units are stored by now."""
+    if problems:
+        raise WorkError("; ".join(problems))
 
 
 class _Reference:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweep.numerics.masking import random_ranks, removal_ranks
+from sweep.numerics.masking import random_ranks, source_ranks
 from sweep.report.answers import Answers
 from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
@@ -71,7 +71,7 @@ def masked_faces(answers: Answers) -> Described:
     for name in plan.backbones:
         model = next(model for model in plan.models if model.cell.pretraining == name)
         own = _maps(answers, model.id, [position]).reshape(1, -1)
-        ranks[model.id] = removal_ranks(own, plan.study.masking.order)[0]
+        ranks[model.id] = source_ranks(own, plan.study.masking.order, model.id, [image])[0]
     face = plan.images.pixels[position]
     for mask in plan.random_sources[:1]:
         ranks["random"] = random_ranks(mask, (plan.images.keys[position],), face.shape[0] * face.shape[1])[0]

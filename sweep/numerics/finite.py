@@ -1,0 +1,21 @@
+"""Refuses numbers that are not finite, before they are stored or compared: a NaN sorts, counts and compares as if it were one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sweep.errors import WorkError
+
+Array = np.ndarray[Any, Any]
+
+
+def check_finite(values: Array, what: str, images: Sequence[str] | Array) -> None:
+    """Raise WorkError, opening with `what`, naming the first image whose `values` (image, ...) are not all finite."""
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not finite.all():
+        count = int((~finite).sum())
+        raise WorkError(
+            f"{what}: not finite for image '{images[int(finite.argmin())]}' ({count} of {len(values)} images); "
+            "nothing of it is stored"
+        )
