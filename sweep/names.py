@@ -79,7 +79,7 @@ def _ambiguous_relations(varying: Sequence[str]) -> Iterator[tuple[str, str]]:
             other = seen.setdefault("_".join(chosen), chosen)
             if other != chosen:
                 yield (
-                    max({*other, *chosen}, key=len),
+                    max(sorted({*other, *chosen}), key=len),
                     f"models that differ in {' and '.join(other)} could not be told from those that differ in "
                     f"{' and '.join(chosen)}; rename one of these factors",
                 )

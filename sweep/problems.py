@@ -26,7 +26,13 @@ def refuse(*found: Problem) -> None:
 
 def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """A line for each problem that the check of `model` found."""
-    for problem in error.errors():
+    found = error.errors()
+    for problem in found:
+        depth = len(problem["loc"])
+        if problem["type"] == "too_short" and any(
+            other["loc"][:depth] == problem["loc"] and len(other["loc"]) > depth for other in found
+        ):
+            continue  # only because what is in it was refused
         loc = tuple(part for part in problem["loc"] if part != "[key]")
         place = ".".join(map(str, loc))
         message = problem["msg"].removeprefix("Value error, ")

@@ -137,9 +137,9 @@ def _standardization(features: Array) -> tuple[Array, Array]:
     """Mean and inverse deviation per feature; a feature that never varies gets scale 0, so it stays unused."""
     with np.errstate(over="ignore"):
         deviation = features.std(axis=0)
-    if not np.isfinite(deviation).all():
-        raise WorkError("the features are too large for float32 to tell their deviation")
     varies = deviation > 1e-6 * max(float(deviation.max()), 1e-30)
+    if not (np.isfinite(deviation).all() and varies.any()):
+        raise WorkError("the features vary too much or too little for float32 to tell their deviation")
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
     return features.mean(axis=0).astype(np.float32), scale
 
