@@ -32,7 +32,8 @@ class Readout:
 
     def logits(self, features: Array) -> Array:
         """Pre-softmax activations, float32 (image, class), of `features` (image, feature)."""
-        logits: Array = features @ self.kernel + self.bias
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever stores them looks whether they are finite
+            logits: Array = features @ self.kernel + self.bias
         return logits
 
     @classmethod
