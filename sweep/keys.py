@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,23 @@ def key_of(*parts: Any) -> str:
     """
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def sortable(value: Any) -> Any:
+    """`value` with keys that can be sorted: a mapping whose keys are of several kinds gets text as keys.
+
+    Raises ValueError where two keys are the same text.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    mixed = len({type(key) for key in value}) > 1
+    found: dict[Any, Any] = {}
+    for key, inside in value.items():
+        name = str(key) if mixed else key
+        if name in found:
+            raise ValueError(f"names {name} more than once")
+        found[name] = sortable(inside)
+    return found
 
 
 def key_of_array(array: np.ndarray[Any, Any]) -> str:

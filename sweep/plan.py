@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sweep.agreement import check_split, same_backbones, untrained_classes
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
-from sweep.lrp import composite
 from sweep.lrp.reference import check_reference
+from sweep.models.network import model_rules
 from sweep.models.weights import Layers, WeightSource, open_weights
 from sweep.study import Cell, Study, parse_study, read_study
 
@@ -119,34 +120,48 @@ def _placed(path: Path) -> Iterator[None]:
         raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
-def _bind(path: Path, source: bytes, study: Study) -> Plan:
-    base = path.parent
-    problems: list[str] = []
-    backbones = {}
-    for name, level in study.factors.pretraining.items():
-        try:
-            weights = open_weights(level, base, name)
-        except InputError as error:
-            problems.extend(error.problems)
-            continue
-        key = key_of("backbone", weights.key, asdict(weights.preprocessing), study.dataset.input_size)
-        backbones[name] = Backbone(name, weights, key)
+@contextmanager
+def _into(problems: list[str], opening: str = "") -> Iterator[None]:
+    """Add the lines of an InputError to `problems`, so that all are told together."""
     try:
-        images = load_images(study.dataset, base)
-        labels = {task: images.labels(task) for task in study.factors.task}
-        selected = tuple(select(images, study.relevance.images))
+        yield
     except InputError as error:
-        problems.extend(error.problems)
-    try:
-        composite(study.relevance.composite)
+        problems.extend(f"{opening}{problem}" for problem in error.problems)
+
+
+def _bind(path: Path, source: bytes, study: Study) -> Plan:
+    base, problems = path.parent, list[str]()
+    backbones: dict[str, Backbone] = {}
+    for name, level in study.factors.pretraining.items():
+        with _into(problems):
+            weights = open_weights(level, base, name)
+            key = key_of("backbone", weights.key, asdict(weights.preprocessing), study.dataset.input_size)
+            backbones[name] = Backbone(name, weights, key)
+    problems.extend(same_backbones({name: backbone.key for name, backbone in backbones.items()}))
+    labels: dict[str, list[str]] = {}
+    selected: list[int] = []
+    with _into(problems):
+        images = load_images(study.dataset, base)
+        problems.extend(check_split(study, images))
+        for task in study.factors.task:
+            with _into(problems):
+                labels[task] = images.labels(task)
+        problems.extend(untrained_classes(images, labels))
+        selected = select(images, study.relevance.images)
+    with _into(problems, "relevance."):
+        model_rules(study.relevance.composite, study.relevance.bias)
         if study.relevance.engine == "innvestigate":
             check_reference(study.relevance.composite, study.relevance.bias)
-    except InputError as error:
-        problems.extend(f"relevance.{problem}" for problem in error.problems)
     if problems:
         raise InputError(*problems)
     return Plan(
-        path, source, study, images, selected, backbones, tuple(_models(study, images, backbones, labels))
+        path,
+        source,
+        study,
+        images,
+        tuple(selected),
+        backbones,
+        tuple(_models(study, images, backbones, labels)),
     )
 
 
@@ -157,12 +172,6 @@ def _models(
     for cell in study.cells():
         named = labels[cell.task]
         classes = tuple(sorted(set(named)))
-        untrained = set(classes) - {name for name, part in zip(named, split, strict=True) if part == "train"}
-        if untrained:
-            raise InputError(
-                f"factors.task: no training image has {cell.task} '{min(untrained)}'; "
-                f"add images, or set dataset.stratify to '{cell.task}'"
-            )
         key = key_of(
             "model", cell.model_id, backbones[cell.pretraining].key, images.keys, images.ids, named, split,
             cell.finetune.model_dump(), cell.seed,

@@ -14,6 +14,8 @@ from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
 from sweep.runs.verification import sample_maps, verify
 from sweep.stages import finetune, masking, relevance, rows_of_tables
+from sweep.storage.arrays import lists, matrix
+from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store
 from tests.studies import SmallStudy, sweep, write_small_study
 
@@ -122,6 +124,26 @@ def test_verify_from_the_command_line_fails_above_the_tolerance(finished: tuple[
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["verification.maps"] == 1
     assert 0 < parent.data.metrics["verification.max_error"] < 1e-6
+
+
+@pytest.mark.reference
+def test_verify_fails_on_a_stored_map_that_is_not_finite(finished: tuple[Plan, Store]) -> None:
+    plan, store = finished
+    unit = relevance.units(plan)[plan.models[0].id, 0]
+    rows = store.read([unit])
+    maps = matrix(rows["map"]).copy()
+    maps[2, 5] = np.nan
+    spoilt = rows.set_column(rows.column_names.index("map"), "map", lists(maps))
+    store.write(unit, spoilt, SCHEMAS["relevance"])
+    try:
+        done = sweep("verify", plan.path, "--sample", "12", cwd=Path(store.root).parents[1])
+    finally:
+        store.write(unit, rows, SCHEMAS["relevance"])
+    assert done.returncode == 1, done.stderr
+    name = f"{plan.models[0].id}, image {plan.images.ids[plan.selected[2]]}"
+    assert done.stderr.splitlines()[-1].endswith(
+        f"values that are not finite in a map or in its reference: {name}"
+    )
 
 
 def test_a_sample_depends_on_its_seed_only_and_takes_each_map_once(small_study: SmallStudy) -> None:

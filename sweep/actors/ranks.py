@@ -11,7 +11,8 @@ from typing import Any
 import ray
 
 from sweep.actors.devices import alive_nodes
-from sweep.numerics.masking import Order, random_ranks, removal_ranks
+from sweep.numerics.finite import check_finite
+from sweep.numerics.masking import Order, random_ranks, source_ranks
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
 
@@ -48,7 +49,11 @@ class _Ranker:
     """The actor itself."""
 
     def of_maps(self, store: Store, maps: list[Unit], order: Order) -> Any:
-        return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)
+        rows = store.read(maps, columns=["model_id", "image_id", "map"])
+        source, images = rows["model_id"][0].as_py(), rows["image_id"].to_pylist()
+        values = matrix(rows["map"])
+        check_finite(values, f"stored maps of the model {source}", images)
+        return source_ranks(values, order, source, images)
 
     def of_random(self, mask: str, image_keys: tuple[str, ...], pixels: int) -> Any:
         return random_ranks(mask, image_keys, pixels)

@@ -18,6 +18,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 
 from sweep.actors.devices import alive_nodes, configure_tensorflow, trial_share
 from sweep.actors.pool import last_line
+from sweep.errors import WorkError
 from sweep.plan import Model, Plan
 from sweep.stages.finetune import Trial, store_model, trial_of, validation_mask
 from sweep.storage.arrays import matrix
@@ -72,7 +73,10 @@ class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
     def _finish(self) -> dict[str, float]:
         trial, model = self._trial, self._trial.model
         readout = self._training.readout()
-        correct = readout.logits(self._features(trial.features)).argmax(axis=1) == np.asarray(model.labels)
+        logits = readout.logits(self._features(trial.features))
+        if not np.isfinite(logits).all():
+            raise WorkError("the logits of the trained model are not finite; lower finetune.learning_rate")
+        correct = logits.argmax(axis=1) == np.asarray(model.labels)
         accuracies = {
             "train_accuracy": float(correct[~self._validation].mean()),
             "val_accuracy": float(correct[self._validation].mean()),

@@ -1,5 +1,6 @@
 """The subcommand that holds stored maps to the reference."""
 
+import math
 from pathlib import Path
 
 import click
@@ -52,5 +53,7 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
     problem = log_verification(plan, results, metrics)
     if problem:
         click.echo(f"MLflow was not told: {problem}", err=True)
+    if math.isnan(found.max_error):
+        raise WorkError(f"values that are not finite in a map or in its reference: {found.worst}")
     if found.max_error > tolerance:
         raise WorkError(f"the largest error, {found.max_error:.2e}, is above the tolerance of {tolerance:g}")

@@ -63,6 +63,14 @@ class Images:
                 "label them or leave them out"
             )
         classes = [str(value) for value in values]
+        bare: dict[str, str] = {}
+        for name in sorted(set(classes)):
+            other = bare.setdefault(name.strip(), name)
+            if other != name:
+                raise InputError(
+                    f"factors.task: '{task}' has the classes '{other}' and '{name}', which differ in blanks only; "
+                    "write them alike"
+                )
         if len(set(classes)) < 2:
             raise InputError(
                 f"factors.task: every image has the same '{task}', '{classes[0]}'; nothing to tell apart"
@@ -163,27 +171,98 @@ def split(ids: Sequence[str], strata: Sequence[Any], fraction: float, seed: int)
 def select(images: Images, choice: RelevanceImages) -> list[int]:
     """Positions of the images that `choice` names, in image order.
 
-    Raises InputError where a column does not exist or nothing is left.
+    Raises InputError where a column does not exist, or a value that is wanted has no image: a value that was dropped
+    without a word would leave its images out of every result.
     """
-    kept = list(range(len(images.ids)))
+    found: dict[tuple[str, str], set[int]] = {}
+    problems: list[str] = []
     for column, wanted in choice.where.items():
-        if column not in images.table.column_names:
-            known = ", ".join(images.table.column_names)
-            raise InputError(f"relevance.images.where: '{column}' is no column of the images; known: {known}")
-        values = images.table[column].to_pylist()
-        allowed = wanted if isinstance(wanted, list) else [wanted]
-        if pa.types.is_floating(images.table.schema.field(column).type):
-            if not all(isinstance(value, int | float) for value in allowed):
-                raise InputError(f"relevance.images.where.{column}: must be a number or a list of numbers")
-            kept = [index for index in kept if values[index] in allowed]
-        else:
-            kept = [index for index in kept if str(values[index]) in {str(value) for value in allowed}]
+        place = f"relevance.images.where.{column}"
+        try:
+            own = _positions(images, column, wanted if isinstance(wanted, list) else [wanted])
+        except ValueError as problem:
+            problems.append(f"{place}: {problem}")
+            continue
+        found |= {(column, value): positions for value, positions in own.items()}
+        absent = [value for value, positions in own.items() if not positions]
+        if absent:
+            there = _listed(_values(images, column))
+            problems.append(f"{place}: selects no image with {_listed(absent)}; there are: {there}")
+    if problems:
+        raise InputError(*problems)
+    kept = set(range(len(images.ids)))
+    for column in choice.where:
+        kept &= set().union(*(positions for (name, _), positions in found.items() if name == column))
+    problems = [
+        f"relevance.images.where.{column}: selects no image with {value} that meets the other conditions"
+        for (column, value), positions in found.items()
+        if not positions & kept
+    ]
+    if problems:
+        raise InputError(*problems)
     if choice.per_identity is not None:
         identities = images.table["identity"].to_pylist()
         by_identity: dict[str, list[int]] = {}
         for index in sorted(kept, key=lambda index: key_of("relevance image", images.ids[index])):
             by_identity.setdefault(identities[index], []).append(index)
-        kept = sorted(index for group in by_identity.values() for index in group[: choice.per_identity])
-    if not kept:
-        raise InputError("relevance.images: selects no image; loosen 'where'")
-    return kept
+        kept = {index for group in by_identity.values() for index in group[: choice.per_identity]}
+    return sorted(kept)
+
+
+def _positions(images: Images, column: str, wanted: Sequence[str | int | float]) -> dict[str, set[int]]:
+    """Positions of the images that have each of the `wanted` values, by the value as messages show it."""
+    if column not in images.table.column_names:
+        known = ", ".join(images.table.column_names)
+        raise ValueError(f"'{column}' is no column of the images; known: {known}")
+    by_value: dict[str, set[int]] = {value: set() for value in _values(images, column)}
+    for index, value in enumerate(images.table[column].to_pylist()):
+        if value is not None:
+            by_value[_shown(value)].add(index)
+    if pa.types.is_string(images.table.schema.field(column).type):
+        shown = [_label(value, list(by_value)) for value in wanted]
+    else:
+        shown = [_shown(_number(value)) for value in wanted]
+    return {value: by_value.get(value, set()) for value in shown}
+
+
+def _values(images: Images, column: str) -> list[str]:
+    """What a column holds, as messages show it, in order."""
+    return [_shown(value) for value in sorted(set(images.table[column].drop_null().to_pylist()))]
+
+
+def _shown(value: str | float) -> str:
+    """A value that tells it from all others: text in quotes; numbers as precise as the table keeps them (float32)."""
+    if isinstance(value, str):
+        return f"'{value}'"
+    with np.errstate(over="ignore"):
+        return str(np.float32(value) + np.float32(0)).removesuffix(".0")  # -0 is 0
+
+
+def _label(value: str | float, known: Sequence[str]) -> str:
+    """A wanted label as `_shown`. A number stands for its digits, unless a label spells the same number otherwise."""
+    if isinstance(value, float):
+        spelt = [label for label in known if label != f"'{value}'" and _spells(label[1:-1], value)]
+        if spelt:
+            raise ValueError(f"labels are text; put the one that is meant in quotes, as in {_listed(spelt)}")
+    return f"'{value}'"
+
+
+def _spells(label: str, number: float) -> bool:
+    try:
+        return float(label) == number
+    except ValueError:
+        return False
+
+
+def _number(value: str | float) -> float:
+    try:
+        if "_" not in str(value):  # which Python would skip
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"must be a number or a list of numbers, not {value!r}")
+
+
+def _listed(values: Sequence[str], most: int = 12) -> str:
+    more = f", ... ({len(values)} in all)" if len(values) > most else ""
+    return ", ".join(values[:most]) + more

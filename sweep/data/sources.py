@@ -7,8 +7,9 @@ CMYK become RGB; grey stays one channel until the networks need three.
 
 import csv
 import io
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,9 +18,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sweep.errors import InputError
+from sweep.study.names import folded, taken
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused: a photograph of a face never needs them, a decompression bomb does."""
+LARGEST = 1e38
+"""The table `images` holds angles as float32, which has no larger numbers."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +162,16 @@ def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
         )
     if len(set(columns)) < len(columns):
         raise InputError(f"{path}: names a column twice: {', '.join(columns)}")
-    taken = [column for column in columns if column in ("image_id", "split", "height", "width")]
-    if taken:
-        raise InputError(
-            f"{path}: column {taken[0]}: the study makes a column of that name itself; rename it"
-        )
+    own = ("path", "identity", "gender", "view_deg")
+    labels = [column for column in columns if column not in own]
+    problems = [
+        f"{path}: column {name or 'without a name'}: {why}" for name, why in _bad_columns(labels, own)
+    ]
+    if problems:
+        raise InputError(*problems)
     if not rows:
         raise InputError(f"{path}: lists no images")
-    labels = [column for column in columns if column not in ("path", "identity", "gender", "view_deg")]
     seen: dict[str, int] = {}
-    problems = []
     for line, row in rows:
         if None in row or None in row.values():
             problems.append(
@@ -190,10 +194,7 @@ def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
         )
     for line, row in rows:
         place = f"{path}: row {line}"
-        try:
-            view = float(row["view_deg"]) if row.get("view_deg") else None
-        except ValueError:
-            raise InputError(f"{place}: view_deg: '{row['view_deg']}' is no number of degrees") from None
+        view = _degrees(row["view_deg"], place) if row.get("view_deg") else None
         try:
             pixels = decode(path.parent / row["path"])
         except ValueError as error:
@@ -207,6 +208,26 @@ def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
             view_deg=view,
             labels={column: row[column] or None for column in labels},
         )
+
+
+def _bad_columns(labels: Sequence[str], own: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each label column whose name another column has or could be taken for, and what is wrong with it."""
+    for label in labels:
+        if not label.strip():
+            yield label, "has no name in the header; name it, or remove it"
+        elif folded(label) in own:
+            yield label, f"write it '{folded(label)}'"
+    yield from taken(label for label in labels if label.strip() and folded(label) not in own)
+
+
+def _degrees(text: str, place: str) -> float:
+    try:
+        degrees = float(text)
+    except ValueError:
+        degrees = math.nan
+    if "_" in text or not abs(degrees) <= LARGEST:
+        raise InputError(f"{place}: view_deg: '{text}' is no number of degrees")
+    return degrees
 
 
 _READERS: dict[str, Callable[[str, Path], Iterator[RawImage]]] = {

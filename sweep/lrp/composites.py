@@ -23,6 +23,7 @@ from sweep.lrp.network import KINDS, AveragePool, Conv, Dense, Layer
 from sweep.lrp.rules import Rule
 
 Bias: TypeAlias = Literal["innvestigate", "split"]
+LARGEST = 3e38  # the engine computes in float32
 
 RULES: dict[str, tuple[Callable[..., Rule], dict[str, float]]] = {
     "z": (rules.z, {}),
@@ -69,8 +70,15 @@ class Composite:
         if last_flat is not None:
             for index in weighted[: 1 + weighted.index(last_flat)]:
                 chosen[index] = rules.flat()
+        positions: dict[int, int] = {}
         for position, given in self.positions:
-            chosen[weighted[self._position(position, layers, weighted)]] = given
+            index = weighted[self._position(position, layers, weighted)]
+            other = positions.setdefault(index, position)
+            if other != position:
+                raise InputError(
+                    f"composite.positions: {other} and {position} are the same layer, '{layers[index].name}'; give one"
+                )
+            chosen[index] = given
         for name, given in self.names:
             matching = [i for i, layer in enumerate(layers) if layer.name == name and chosen[i] is not None]
             if not matching:
@@ -215,7 +223,13 @@ def _rules(given: Mapping[str, Any], key: str, read: Callable[[object, str], Any
     entries = given.get(key, {})
     if not isinstance(entries, Mapping):
         raise InputError(f"composite.{key}: must map each of them to a rule, as in {{{_EXAMPLES[key]}}}")
-    return {read(place, key): _rule(f"composite.{key}.{place}", rule) for place, rule in entries.items()}
+    found: dict[Any, Rule] = {}
+    for place, rule in entries.items():
+        name = read(place, key)
+        if name in found:
+            raise InputError(f"composite.{key}: names {name} more than once")
+        found[name] = _rule(f"composite.{key}.{place}", rule)
+    return found
 
 
 _EXAMPLES = {"kinds": "conv: flat", "positions": "0: flat", "names": "block1_conv1: flat"}
@@ -231,7 +245,7 @@ def _kind(place: object, key: str) -> str:
 
 def _integer(place: object, key: str) -> int:
     try:
-        if isinstance(place, bool) or not isinstance(place, int | str):
+        if isinstance(place, bool) or not isinstance(place, int | str) or "_" in str(place):
             raise ValueError
         return int(place)
     except ValueError:
@@ -239,7 +253,7 @@ def _integer(place: object, key: str) -> int:
 
 
 def _name(place: object, key: str) -> str:
-    if not isinstance(place, str):
+    if not isinstance(place, str) or not place:
         raise InputError(f"composite.{key}: {place!r} is not a layer's name")
     return place
 
@@ -258,9 +272,16 @@ def _rule(place: str, given: object) -> Rule:
             continue
         if key not in defaults:
             raise InputError(f"{place}: the rule {name} has no setting '{key}'{_suggest(key, defaults)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise InputError(f"{place}.{key}: must be a number of 0 or more, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LARGEST:
+            raise InputError(
+                f"{place}.{key}: must be a number of 0 or more that float32 holds, not {value!r}"
+            )
         values[key] = float(value)
+    if name == "alpha_beta" and not math.isclose(values["alpha"] - values["beta"], 1):
+        raise InputError(
+            f"{place}: alpha - beta must be 1, or relevance is made or lost in every layer; "
+            f"not {values['alpha']:g} - {values['beta']:g}"
+        )
     return build(**values)
 
 

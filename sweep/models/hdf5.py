@@ -22,8 +22,11 @@ def read_layers(path: Path, names: Sequence[str], place: str) -> dict[str, tuple
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
             return {name: _pair(root, name, f"{place}: {path}") for name in names}
-    except OSError as error:
-        raise InputError(f"{place}: {path}: not a readable HDF5 file: {error}") from None
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{place}: {path}: not a readable HDF5 file of weights: {line}") from None
 
 
 def _pair(root: Mapping[str, Any], name: str, place: str) -> tuple[Array, Array]:

@@ -5,22 +5,39 @@ from typing import Any
 
 import numpy as np
 
-from sweep.lrp import Conv, Flatten, MaxPool, Network, ReLU
-from sweep.models.vgg import BLOCKS
+from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
+from sweep.lrp.composites import Bias
+from sweep.lrp.rules import Rule
+from sweep.models.vgg import BLOCKS, LAYERS
 
 Array = np.ndarray[Any, Any]
 
 
 def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> Network:
     """The convolutional part of VGG-16 with `layers`, flattened at its end, for square RGB inputs."""
-    sequence: list[Any] = []
+    return Network(layers=_backbone(layers), input_shape=(input_size, input_size, 3))
+
+
+def model_rules(given: str | Mapping[str, Any], bias: Bias) -> tuple[Rule | None, ...]:
+    """The rule of each layer of a backbone and, last, of the readout, as a run finds them.
+
+    It is the same for every backbone: the weights decide how wide its layers are, not which there are. Raises InputError
+    for a composite that is wrong or names what the model does not have.
+    """
+    one = np.zeros((1, 1), np.float32), np.zeros(1, np.float32)
+    layers = dict.fromkeys(LAYERS, (one[0][None, None], one[1]))
+    return composite(given).rules((*_backbone(layers), Dense(*one)), bias)
+
+
+def _backbone(layers: Mapping[str, tuple[Array, Array]]) -> tuple[Layer, ...]:
+    sequence: list[Layer] = []
     for block, count in enumerate(BLOCKS, 1):
         for index in range(1, count + 1):
             name = f"block{block}_conv{index}"
             kernel, bias = layers[name]
             sequence += [Conv(kernel=kernel, bias=bias, padding="same", name=name), ReLU()]
         sequence.append(MaxPool(size=(2, 2), stride=(2, 2), padding="valid"))
-    return Network(layers=(*sequence, Flatten()), input_shape=(input_size, input_size, 3))
+    return (*sequence, Flatten())
 
 
 def keras_model(

@@ -28,4 +28,8 @@ def check_layers(layers: Mapping[str, tuple[Array, Array]], place: str) -> None:
             )
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
             raise InputError(f"{place}: layer {name}: holds values that are not finite")
+        if not kernel.any():
+            raise InputError(
+                f"{place}: layer {name}: its kernel holds zeros only, so nothing of the image passes"
+            )
         channels = kernel.shape[3]

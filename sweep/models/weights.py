@@ -24,7 +24,7 @@ from sweep.keys import generator, key_of, key_of_file
 from sweep.models.download import fetched
 from sweep.models.hdf5 import read_layers
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
-from sweep.study import Pretraining
+from sweep.study import Pretraining, on_pixel_scale
 
 KERAS_IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 """Hash of the file that keras.applications fetches, and checks itself; here it names the weights."""
@@ -77,8 +77,12 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
     if opener is None or not location:
         raise InputError(f"{place}: '{pretraining.weights}' names no weights; use {', '.join(_FORMS)}")
     source = opener(location, base, place)
-    changes = pretraining.model_dump(include={"channel_order", "mean"}, exclude_none=True)
-    return replace(source, preprocessing=replace(source.preprocessing, **changes))
+    declared = source.preprocessing
+    order = pretraining.channel_order or declared.channel_order
+    # A mean belongs to its channel, so the declared ones move with the order.
+    mean = declared.mean if order == declared.channel_order else declared.mean[::-1]
+    changed = replace(declared, channel_order=order, mean=pretraining.mean or mean)
+    return replace(source, preprocessing=changed)
 
 
 def _bundled(name: str, base: Path, place: str) -> WeightSource:
@@ -125,7 +129,8 @@ def _numbers(file: Mapping[str, Array], name: str) -> Array:
     array = file[name]
     if array.dtype.kind not in "fiu":
         raise ValueError(f"the array '{name}' holds {array.dtype}, not real numbers")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # found as not finite by check_layers
+        return array.astype(np.float32)
 
 
 def _line(error: Exception) -> str:
@@ -133,12 +138,21 @@ def _line(error: Exception) -> str:
 
 
 def _declared(content: Mapping[str, Any]) -> Preprocessing:
+    unknown = sorted(content.keys() - {"channel_order", "mean", "scale"})
+    if unknown:
+        raise ValueError(f"preprocessing holds '{unknown[0]}', which is not known here")
     if content["channel_order"] not in ("RGB", "BGR"):
         raise ValueError(f"preprocessing names the channel order '{content['channel_order']}'")
     first, second, third = (float(mean) for mean in content["mean"])
     scale = float(content["scale"])
     if not np.isfinite([first, second, third, scale]).all():
         raise ValueError("preprocessing holds values that are not finite")
+    if scale <= 0:
+        raise ValueError(f"preprocessing multiplies by a scale of {scale:g}; it must be above 0")
+    if not on_pixel_scale((first, second, third)):
+        raise ValueError(
+            f"preprocessing holds means {content['mean']} that are not on the scale of pixels, 0 to 255"
+        )
     return Preprocessing(content["channel_order"], (first, second, third), scale)
 
 
@@ -155,6 +169,7 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
         except Exception as error:
             raise InputError(f"{place}: keras.applications cannot fetch its VGG-16: {error}") from None
         layers = {name: tuple(model.get_layer(name).get_weights()) for name in LAYERS}
+        check_layers(layers, f"{place}: keras.applications")
         return {name: (kernel, bias) for name, (kernel, bias) in layers.items()}
 
     return WeightSource(

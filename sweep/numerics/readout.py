@@ -5,12 +5,13 @@ Pure numerics on TensorFlow. Initial weights and batch order come from the model
 
 import functools
 import io
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from sweep.errors import WorkError
 from sweep.keys import generator
 from sweep.study import Finetune
 
@@ -31,7 +32,10 @@ class Readout:
 
     def logits(self, features: Array) -> Array:
         """Pre-softmax activations, float32 (image, class), of `features` (image, feature)."""
-        logits: Array = features @ self.kernel + self.bias
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # whoever stores them looks whether they are finite
+            logits: Array = features @ self.kernel + self.bias
         return logits
 
     @classmethod
@@ -72,10 +76,16 @@ class ReadoutTraining:
         """Prepare to train on `features` (image, feature) where `validation` (image,) is False.
 
         `labels` are class indices (image,). `key` names the model and seeds every draw.
+
+        Raises WorkError where the features teach nothing, as do the other methods where a number is not finite.
         """
         self._settings = settings
         self._draws = generator("readout", key)
         train = features[~validation]
+        if not np.isfinite(features).all():
+            raise WorkError("the features are not finite")
+        if not (train != train[:1]).any():
+            raise WorkError("the training images have the same features, so nothing can be learned from them")
         self._centre, self._scale = _standardization(train) if settings.standardize else _identity(train)
         self._train = tf.constant((train - self._centre) * self._scale)
         self._train_labels = tf.constant(labels[~validation].astype(np.int32))
@@ -105,21 +115,34 @@ class ReadoutTraining:
         self.epochs_done += 1
         loss, accuracy = _evaluate(self._state[0], self._train, self._train_labels)
         val_loss, val_accuracy = _evaluate(self._state[0], self._held, self._held_labels)
-        return EpochMetrics(
+        row = EpochMetrics(
             self.epochs_done, float(loss), float(accuracy), float(val_loss), float(val_accuracy)
         )
+        if not np.isfinite(astuple(row)).all():
+            raise WorkError(
+                f"after epoch {row.epoch} the loss is {row.loss:g}, on the validation split {row.val_loss:g}; "
+                "lower finetune.learning_rate"
+            )
+        return row
 
     def readout(self) -> Readout:
         """The layer as it stands, with the standardisation folded in: it takes the backbone's raw features."""
         kernel, bias = (weight.numpy() for weight in self._state[0])
-        folded = kernel * self._scale[:, None]
-        return Readout(folded, (bias - self._centre.astype(np.float64) @ folded).astype(np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):
+            folded = kernel * self._scale[:, None]
+            readout = Readout(folded, (bias - self._centre.astype(np.float64) @ folded).astype(np.float32))
+        if not (np.isfinite(readout.kernel).all() and np.isfinite(readout.bias).all()):
+            raise WorkError("the trained weights are not finite; lower finetune.learning_rate")
+        return readout
 
 
 def _standardization(features: Array) -> tuple[Array, Array]:
     """Mean and inverse deviation per feature; a feature that never varies gets scale 0, so it stays unused."""
-    deviation = features.std(axis=0)
+    with np.errstate(over="ignore"):
+        deviation = features.std(axis=0)
     varies = deviation > 1e-6 * max(float(deviation.max()), 1e-30)
+    if not (np.isfinite(deviation).all() and varies.any()):
+        raise WorkError("the features vary too much or too little for float32 to tell their deviation")
     scale = np.where(varies, 1 / np.where(varies, deviation, 1), 0).astype(np.float32)
     return features.mean(axis=0).astype(np.float32), scale
 

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
-from sweep.numerics.masking import random_ranks, removal_ranks
+from sweep.numerics.masking import random_ranks, source_ranks
 from sweep.plan import Model, Plan
 from sweep.report.answers import Answers
 from sweep.report.choices import agreement_counts, choice_agreement, verdict
@@ -75,7 +75,7 @@ def masked_faces(answers: Answers) -> Described:
         if model is None:
             continue
         own = _maps(answers, model.id, [position]).reshape(1, -1)
-        ranks[model.id] = removal_ranks(own, plan.study.masking.order)[0]
+        ranks[model.id] = source_ranks(own, plan.study.masking.order, model.id, [image])[0]
     face = plan.images.pixels[position]
     for mask in masking.random_sources(plan)[:1]:
         ranks["random"] = random_ranks(mask, (plan.images.keys[position],), face.shape[0] * face.shape[1])[0]

@@ -34,8 +34,8 @@ class Verification:
 
     @property
     def max_error(self) -> float:
-        """The largest error of all maps, as a share of each map's maximum."""
-        return float(max(self.rows["max_error"].to_pylist()))
+        """The largest error of all maps, as a share of each map's maximum; NaN where one of the two is not finite."""
+        return float(np.max(self.rows["max_error"].to_numpy()))
 
     @property
     def reference(self) -> str:
@@ -45,7 +45,7 @@ class Verification:
     @property
     def worst(self) -> str:
         """The map with that error, in words."""
-        row = max(self.rows.to_pylist(), key=lambda row: row["max_error"])
+        row = max(self.rows.to_pylist(), key=lambda row: (np.isnan(row["max_error"]), row["max_error"]))
         return f"{row['model_id']}, image {row['image_id']}"
 
     @property
@@ -114,8 +114,10 @@ def _compare(
     with Innvestigate(network, plan.study.relevance.composite) as process:
         again = process.relevance(inputs, [model.labels[image] for image in images]).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
-    errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)
-    correlations = pearson(standardized(stored), standardized(again))
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)
+        correlations = pearson(standardized(stored), standardized(again))
+    errors[~np.isfinite(errors)] = np.nan
     for image, error, r in zip(images, errors, correlations, strict=True):
         yield {
             "model_id": model.id,

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from sweep.lrp import Conv, Network, composite
+import numpy as np
+
+from sweep.lrp import Conv, Network
 from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
-from sweep.models.network import backbone_network
+from sweep.models.network import backbone_network, model_rules
 from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Plan
@@ -145,9 +147,12 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
     networks = [backbone_network(layers[name], study.dataset.input_size) for name in plan.backbones]
     pixels = study.dataset.input_size**2
     counts = {removed_count(percent, pixels) for percent in study.masking.percents}
-    per_image, per_map = relevance_passes(
-        networks[0], composite(study.relevance.composite).rules(networks[0].layers)
-    )
+    rules = model_rules(study.relevance.composite, study.relevance.bias)[:-1]
+    flops = [sum(_layer_flops(network)) for network in networks]
+    # By the mean pass, which a wide backbone has more of.
+    per_image, per_map = np.average(
+        [relevance_passes(n, rules) for n in networks], axis=0, weights=flops
+    ).tolist()
     if study.relevance.engine == "innvestigate":
         per_image, per_map = 0.0, REFERENCE_PASSES
     return Size(
@@ -164,7 +169,7 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
         random_masks=study.masking.random_masks,
         cells=study.masking.granularity == "cell",
         features=tuple(prod(network.output_shape) for network in networks),
-        pass_flops=tuple(sum(_layer_flops(network)) for network in networks),
+        pass_flops=tuple(flops),
         passes_per_image=per_image,
         passes_per_map=per_map,
         pixels=pixels,

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 
 from sweep.keys import key_of
+from sweep.numerics.finite import check_finite
 from sweep.plan import Plan
 from sweep.stages.cost import FEATURE_BYTES, FILE_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded
@@ -98,12 +99,13 @@ class FeaturesPiece:
 
     def compute(self, loaded: Loaded) -> Iterator[Result]:
         """Run the backbone on the images."""
-        features = loaded.evaluator(self.backbone).features(loaded.inputs(self.backbone, self.images))
+        features = loaded.evaluator(self.backbone).features(loaded.inputs(self.backbone, self.images)).numpy()
+        check_finite(features, f"features of the backbone {self.backbone}", loaded.ids(self.images))
         yield Result(
             self.unit,
             {
                 "pretraining": [self.backbone] * len(self.images),
                 "image_id": loaded.ids(self.images),
-                "features": lists(features.numpy()),
+                "features": lists(features),
             },
         )

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sweep.errors import WorkError
 from sweep.keys import key_of
+from sweep.numerics.finite import check_finite, fail_with
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import finetune, relevance
@@ -256,6 +258,7 @@ class MaskedPiece:
         cells = self.masking.granularity == "cell"
         schema = MASKED_CELLS if cells else SCHEMAS["masked"]
         rows_of = self._cell if cells else self._image_rows
+        problems: list[str] = []
         for block in self.blocks:
             # By level: (destination, image, class), one matrix product for all destinations.
             logits = {}
@@ -264,21 +267,27 @@ class MaskedPiece:
                 logits = {level: readouts.logits(one) for level, one in zip(levels, features, strict=True)}
             for one in block.wanted:
                 tables = []
-                for place, position in enumerate(one.positions):
-                    model = block.destinations[position]
-                    for level, percent in enumerate(percents):
-                        rows = stored[one.unit].get((place, level))
-                        if rows is None:
-                            computed = rows_of(loaded, percent, model, logits[level][position])
-                            rows = pa.table(dict(computed)).cast(schema)
-                        tables.append(rows)
+                try:
+                    for place, position in enumerate(one.positions):
+                        model = block.destinations[position]
+                        for level, percent in enumerate(percents):
+                            rows = stored[one.unit].get((place, level))
+                            if rows is None:
+                                computed = rows_of(loaded, percent, model, logits[level][position])
+                                rows = pa.table(dict(computed)).cast(schema)
+                            tables.append(rows)
+                except WorkError as problem:  # costs this unit, and no other
+                    problems.append(str(problem))
+                    continue
                 yield Result(one.unit, pa.concat_tables(tables), parts[one.unit])
+        fail_with(problems)
 
     def _parts(self, block: Block, wanted: Destinations) -> Parts:
         keys = tuple(block.destinations[position].key for position in wanted.positions)
         return Parts(self.base, keys, tuple(repr(float(percent)) for percent in self.masking.percents))
 
     def _image_rows(self, loaded: Loaded, percent: float, model: ModelRef, logits: Any) -> Rows:
+        self._check(loaded, model, logits)
         targets, predicted = loaded.targets(model, self.images), logits.argmax(axis=1)
         return {
             "source_id": [self.source] * len(logits),
@@ -290,7 +299,13 @@ class MaskedPiece:
             "target_logit": logits[np.arange(len(logits)), targets],
         }
 
+    def _check(self, loaded: Loaded, model: ModelRef, logits: Any) -> None:
+        check_finite(
+            logits, f"logits of the model {model.id}, masked by {self.source}", loaded.ids(self.images)
+        )
+
     def _cell(self, loaded: Loaded, percent: float, model: ModelRef, logits: Any) -> Rows:
+        self._check(loaded, model, logits)
         return {
             "source_id": [self.source],
             "destination_id": [model.id],

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweep.keys import key_of
+from sweep.numerics.finite import check_finite
 from sweep.plan import Plan
 from sweep.stages import features, finetune
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
@@ -86,6 +87,7 @@ class PredictionsPiece:
         """Apply the readout to the stored features."""
         stored = loaded.store.read(self.features, columns=["image_id", "features"])
         logits = loaded.readout(self.model).logits(matrix(stored["features"]))
+        check_finite(logits, f"logits of the model {self.model.id}", stored["image_id"].to_pylist())
         kept = self.unit.rows // len(logits)
         order = np.argsort(-logits, axis=1, kind="stable")[:, :kept]
         yield Result(

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sweep.errors import WorkError
 from sweep.keys import key_of
+from sweep.numerics.finite import check_finite, fail_with
 from sweep.plan import Plan
 from sweep.stages import finetune
 from sweep.stages.cost import FILE_BYTES, MAP_BYTES, Size, StageCost
@@ -111,7 +113,14 @@ class RelevancePiece:
 
     def compute(self, loaded: Loaded) -> Iterator[Result]:
         """Propagate the relevance of each model's true class to the pixels."""
+        problems: list[str] = []
         for model, unit, (maps, logits) in zip(self.models, self.units, self._maps(loaded), strict=True):
+            try:
+                check_finite(logits, f"logits of the model {model.id}", loaded.ids(self.images))
+                check_finite(maps, f"maps of the model {model.id}", loaded.ids(self.images))
+            except WorkError as problem:  # costs this model its maps, and no other
+                problems.append(str(problem))
+                continue
             targets = loaded.targets(model, self.images)
             peaks = np.abs(maps).max(axis=(1, 2))
             normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
@@ -128,6 +137,7 @@ class RelevancePiece:
                     "map": lists(normalised.reshape(len(maps), -1)),
                 },
             )
+        fail_with(problems)
 
     def _maps(self, loaded: Loaded) -> Iterator[tuple[Any, Any]]:
         """Maps (image, height, width) and logits (image, class) of each model."""

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.keys import key_of
+from sweep.numerics.finite import check_finite
 from sweep.numerics.similarity import Array, pearson, standardized
 from sweep.plan import Model, Plan
 from sweep.stages import masking, relevance
@@ -180,8 +181,10 @@ class SimilarityPiece:
         for c in range(len(next(iter(self.maps.values())))):
 
             def read(model: str, c: int = c) -> Array:
-                rows = store.read([self.maps[model][c]], columns=["map"])
-                return standardized(matrix(rows["map"]))
+                rows = store.read([self.maps[model][c]], columns=["image_id", "map"])
+                maps = matrix(rows["map"])
+                check_finite(maps, f"stored maps of the model {model}", rows["image_id"].to_pylist())
+                return standardized(maps)
 
             kept = {model: read(model) for model in held}
             for other in passing:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,7 +12,9 @@ from PIL import Image
 from sweep.data.images import Images, load_images, select, split, squared
 from sweep.data.sources import decode
 from sweep.errors import InputError
+from sweep.storage.schemas import SCHEMAS
 from sweep.study import Dataset, RelevanceImages
+from sweep.study.yaml_text import parse_yaml
 from tests.studies import write_faces
 
 
@@ -96,12 +99,81 @@ def test_selection_by_value_and_per_identity(faces: Images) -> None:
     [
         ({"age": 3}, "'age' is no column of the images; known: image_id, identity"),
         ({"view_deg": "frontal"}, "must be a number"),
-        ({"identity": "nobody"}, "selects no image"),
+        ({"identity": "nobody"}, "where.identity: selects no image with 'nobody'; there are: 'p00', 'p01'"),
+        (
+            {"view_deg": [0, 7.3, 1234]},
+            "where.view_deg: selects no image with 7.3, 1234; there are: -30, -15, 0, 15, 30$",
+        ),
+        ({"identity": ["p01", "P02", 3]}, "selects no image with 'P02', '3'"),
+        ({"view_deg": "1:30"}, "must be a number or a list of numbers, not '1:30'"),
+        ({"view_deg": 1e300}, "selects no image with inf"),
+        ({"gender": "None"}, "selects no image with 'None'; there are: 'female', 'male'$"),
+        (
+            {"identity": ["p00", "p01"], "gender": "male"},
+            "selects no image with 'p01' that meets the other conditions",
+        ),
     ],
 )
 def test_selections_that_cannot_be(faces: Images, where: dict[str, str | int], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         select(faces, RelevanceImages.model_validate({"where": where}))
+
+
+def test_every_value_is_found_as_the_manifest_has_it(tmp_path: Path) -> None:
+    rows = ["1,0.1,true", "01,-7.35,True", "010,1e-3,no", "1.10,-0,yes", "08,,"]
+    for index in range(len(rows)):
+        Image.new("L", (8, 8), index).save(tmp_path / f"{index}.png")
+    lines = [f"{index}.png,p{index},{row}" for index, row in enumerate(rows)]
+    dataset = write_manifest(
+        tmp_path, *lines, *[f"x{line}" for line in lines], header="path,identity,code,view_deg,glasses"
+    )
+    for index in range(len(rows)):
+        Image.new("L", (8, 8), index).save(tmp_path / f"x{index}.png")
+    images = load_images(dataset, tmp_path)
+
+    def chosen(text: str) -> list[str]:
+        (tmp_path / "where.yaml").write_text(text)
+        choice = RelevanceImages.model_validate(
+            {"where": parse_yaml(tmp_path / "where.yaml", (tmp_path / "where.yaml").read_bytes())}
+        )
+        return sorted(
+            images.ids[index] for index in select(images, choice) if not images.ids[index].startswith("x")
+        )
+
+    assert chosen("code: [01, 08, 010]") == ["1", "2", "4"]
+    assert chosen("code: 1") == ["0"]
+    assert chosen("glasses: true") == ["0"]
+    assert chosen("glasses: [True, no]") == ["1", "2"]
+    assert chosen("view_deg: 0.1") == ["0"]
+    assert chosen("view_deg: [-7.35, 0.001]") == ["1", "2"]
+    assert chosen("view_deg: 0") == ["3"]
+    assert chosen("code: '1.10'") == ["3"]
+    with pytest.raises(
+        InputError, match=r"where\.code: labels are text; put the one that is meant in quotes, as in '1\.10'"
+    ):
+        chosen("code: 1.10")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.floats(-400, 400, width=32) | st.floats(-400, 400), min_size=1, max_size=6, unique_by=np.float32
+    )
+)
+def test_an_angle_is_found_by_the_number_that_was_written(angles: list[float]) -> None:
+    schema = SCHEMAS["images"]
+    columns = {name: ["x"] * len(angles) for name in ("identity", "gender", "split")}
+    table = pa.table(
+        columns | {"image_id": [str(i) for i in range(len(angles))], "view_deg": angles}
+        | {name: [8] * len(angles) for name in ("height", "width")},
+        schema=schema,
+    )  # fmt: skip
+    images = Images(
+        table, np.zeros((len(angles), 8, 8, 3), np.uint8), ("",) * len(angles), ("",) * len(angles)
+    )
+    for index, angle in enumerate(angles):
+        assert select(images, RelevanceImages(where={"view_deg": angle})) == [index]
+        assert select(images, RelevanceImages(where={"view_deg": str(angle)})) == [index]
 
 
 def write_manifest(folder: Path, *rows: str, header: str = "path,identity,gender") -> Dataset:
@@ -128,11 +200,26 @@ def test_bad_manifest_rows_are_named_together(tmp_path: Path) -> None:
         ("file,identity", "has no column path"),
         ("path,identity,identity", "names a column twice"),
         ("path,identity,split", "column split: the study makes a column of that name itself"),
+        ("path,identity,Split", "column Split: the study makes a column of that name itself"),
+        ("path,identity,HEIGHT", "column HEIGHT: the study makes a column of that name itself"),
+        ("path,identity,Condition", "column Condition: the study makes a column of that name itself"),
+        ("path,identity,Gender", "column Gender: write it 'gender'"),
+        ("path,identity, view_deg", "column  view_deg: write it 'view_deg'"),
+        ("path,identity,Path", "column Path: write it 'path'"),
+        ("path,identity,hair,Hair", "column Hair: it differs from 'hair' only in case"),
+        ("path,identity,", "column without a name: has no name in the header"),
     ],
 )
 def test_bad_manifest_headers(tmp_path: Path, header: str, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         load_images(write_manifest(tmp_path, "a.png,p1,x", header=header), tmp_path)
+
+
+@pytest.mark.parametrize("angle", ["nan", "inf", "1_0", "north", "1e39"])
+def test_angles_that_are_none(tmp_path: Path, angle: str) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=f"row 2: view_deg: '{angle}' is no number of degrees"):
+        load_images(write_manifest(tmp_path, f"a.png,p1,{angle}", header="path,identity,view_deg"), tmp_path)
 
 
 def test_a_truncated_png_and_a_bomb_are_named(tmp_path: Path) -> None:
@@ -203,6 +290,11 @@ def test_a_task_needs_a_label_for_every_image(faces: Images, tmp_path: Path) -> 
         partly.labels("gender")
     with pytest.raises(InputError, match="every image has the same 'identity'"):
         partly.labels("identity")
+    blank = load_images(write_manifest(tmp_path, "a.png,p1,male", "b.png,p1,male "), tmp_path)
+    with pytest.raises(
+        InputError, match="'gender' has the classes 'male' and 'male ', which differ in blanks only"
+    ):
+        blank.labels("gender")
 
 
 @pytest.mark.shared_data

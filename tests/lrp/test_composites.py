@@ -109,7 +109,16 @@ def test_equal_settings_make_equal_composites() -> None:
             "conv.gamma: must be a number of 0 or more",
         ),
         ({"kinds": {"conv": {"rule": ["flat"]}}}, "no rule is called"),
+        (
+            {"kinds": {"conv": {"rule": "epsilon", "epsilon": 10**400}}},
+            "conv.epsilon: must be a number of 0 or more",
+        ),
+        ({"kinds": {"conv": {"rule": "alpha_beta", "alpha": 2}}}, "conv: alpha - beta must be 1"),
+        ({"kinds": {"conv": {"rule": "alpha_beta", "alpha": 2, "beta": 1.5}}}, "not 2 - 1.5"),
         ({"positions": {"first": "flat"}}, "composite.positions: 'first' is not a whole number"),
+        ({"positions": {"1_0": "flat"}}, "composite.positions: '1_0' is not a whole number"),
+        ({"positions": {"1": "flat", "01": "z"}}, "composite.positions: names 1 more than once"),
+        ({"names": {"": "flat"}}, "composite.names: '' is not a layer's name"),
         ({"names": {1: "flat"}}, "composite.names: 1 is not a layer's name"),
         ({"preset": "preset_a", "until": 1}, "composite.until: belongs to"),
         (
@@ -129,6 +138,10 @@ def test_bad_settings_are_named(given: Any, words: str) -> None:
     [
         ({"preset": "preset_a", "names": {"fist": "flat"}}, "named 'fist'; did you mean 'first'"),
         ({"preset": "preset_a", "positions": {9: "flat"}}, "position 9 is outside the 5 layers"),
+        (
+            {"preset": "preset_a", "positions": {1: "flat", -4: "z"}},
+            "positions: 1 and -4 are the same layer, 'second'",
+        ),
         ({"preset": "preset_a", "names": {"second": "z_box"}}, "'second' cannot have the rule z_box"),
         ({"preset": "preset_a", "kinds": {"average_pool": "flat"}}, "takes the rules z and epsilon only"),
         ({"preset": "preset_b_flat_until", "until": "forth"}, "named 'forth'"),

@@ -53,6 +53,45 @@ def test_preprocessing_belongs_to_the_file_and_can_be_overridden(tmp_path: Path)
     assert open_weights(changed, tmp_path, "l").preprocessing == Preprocessing("BGR", (7, 8, 9), 0.5)
 
 
+def test_a_mean_follows_its_channel(tmp_path: Path) -> None:
+    """Red's mean is subtracted from red, whichever way the weights and the study file put it."""
+    declared = '{"channel_order": "RGB", "mean": [10, 20, 30], "scale": 2}'
+    np.savez(tmp_path / "rgb.npz", preprocessing=np.array(declared), **narrow_arrays("w"))
+    write_weights(tmp_path / "plain.npz", "w")
+    (tmp_path / "face.h5").write_bytes(b"")
+    reds = {"npz:rgb.npz": 10, "npz:plain.npz": 123.68, "random:1": 123.68, "keras:face.h5": 123.68,
+            "keras:imagenet": 123.68, "vggface:face.h5": 129.1863}  # fmt: skip
+    red, blue = (np.array([[[channels]]], np.uint8) for channels in ([200, 0, 0], [0, 0, 200]))
+    for weights, mean in reds.items():
+        for order in (None, "RGB", "BGR"):
+            preprocessing = open_weights(
+                Pretraining(weights=weights, channel_order=order), tmp_path, "l"
+            ).preprocessing
+            first = preprocessing.channel_order == "RGB"
+            assert order in (None, preprocessing.channel_order)
+            found = preprocessing(red)[0, 0, 0, 0 if first else 2] / preprocessing.scale
+            assert found == pytest.approx(200 - mean)
+            assert preprocessing(blue)[0, 0, 0, 0 if first else 2] / preprocessing.scale == pytest.approx(
+                -mean
+            )
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 1, "std": [58, 57, 57]}', "holds 'std', which is not known"),
+        ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0}', "a scale of 0; it must be above 0"),
+        ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": -1}', "a scale of -1; it must be above 0"),
+        ('{"channel_order": "RGB", "mean": [0.485, 0.456, 0.406], "scale": 4}', "not on the scale of pixels, 0 to 255"),
+        ('{"channel_order": "RGB", "mean": [-1, 2, 3], "scale": 4}', "not on the scale of pixels, 0 to 255"),
+    ],
+)  # fmt: skip
+def test_preprocessing_that_cannot_be_meant(tmp_path: Path, declared: str, expected: str) -> None:
+    np.savez(tmp_path / "w.npz", preprocessing=np.array(declared), **narrow_arrays("w"))
+    with pytest.raises(InputError, match=expected):
+        opened("npz:w.npz", tmp_path)
+
+
 def test_caffe_mode_is_bgr_minus_means() -> None:
     pixels = np.array([[[[10, 20, 30]]]], np.uint8)
     np.testing.assert_allclose(
@@ -102,6 +141,13 @@ def test_broken_files_name_the_layer(tmp_path: Path) -> None:
     np.savez(tmp_path / "nan.npz", **{**arrays, "block1_conv1/bias": np.full(4, np.nan, np.float32)})
     with pytest.raises(InputError, match="layer block1_conv1: holds values that are not finite"):
         open_weights(Pretraining(weights="npz:nan.npz"), tmp_path, "l").load()
+
+    np.savez(tmp_path / "zero.npz", **{**arrays, "block4_conv1/kernel": np.zeros((3, 3, 8, 16), np.float32)})
+    with pytest.raises(InputError, match="layer block4_conv1: its kernel holds zeros only"):
+        open_weights(Pretraining(weights="npz:zero.npz"), tmp_path, "l").load()
+    np.savez(tmp_path / "large.npz", **{**arrays, "block1_conv1/bias": np.full(4, 1e300)})
+    with pytest.raises(InputError, match="layer block1_conv1: holds values that are not finite"):
+        open_weights(Pretraining(weights="npz:large.npz"), tmp_path, "l").load()
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

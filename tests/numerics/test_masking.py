@@ -1,6 +1,7 @@
 """Masks: order of removal, counts, and what a masked input looks like."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -14,6 +15,7 @@ from sweep.numerics.masking import (
     removal_ranks,
     removed_count,
     replacements,
+    source_ranks,
 )
 
 SLOW = {
@@ -33,6 +35,20 @@ def test_ranks_follow_relevance_then_position(maps: np.ndarray, order: Order) ->
     for own, ranks in zip(maps, removal_ranks(maps, order), strict=True):
         slow = sorted(range(len(own)), key=lambda pixel: (SLOW[order](float(own[pixel])), pixel))
         assert [slow.index(pixel) for pixel in range(len(own))] == ranks.tolist()
+
+
+@pytest.mark.parametrize("order", list(SLOW))
+def test_a_map_without_differences_is_ranked_at_random_and_not_from_the_top(order: Order) -> None:
+    maps = np.random.default_rng(0).normal(size=(4, 64)).astype(np.float32)
+    maps[1], maps[2] = 0, 0.5
+    ranks = source_ranks(maps, order, "first-identity-s1", ("a", "b", "c", "d"))
+    np.testing.assert_array_equal(ranks[[0, 3]], removal_ranks(maps, order)[[0, 3]])
+    for index in (1, 2):
+        assert sorted(ranks[index].tolist()) == list(range(64))
+        assert abs(np.corrcoef(ranks[index], np.arange(64))[0, 1]) < 0.4
+    assert not np.array_equal(ranks[1], ranks[2])
+    np.testing.assert_array_equal(ranks[1:2], source_ranks(maps[1:2], order, "first-identity-s1", ("b",)))
+    assert not np.array_equal(ranks[1:2], source_ranks(maps[1:2], order, "first-identity-s2", ("b",)))
 
 
 def test_every_order_but_the_first_differs_from_the_papers() -> None:

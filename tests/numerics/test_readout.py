@@ -1,8 +1,11 @@
 """Readout training against Keras' own Adam, and the folding of the standardisation."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from sweep.errors import WorkError
 from sweep.keys import generator
 from sweep.numerics.readout import Readout, ReadoutTraining
 from sweep.study import Finetune
@@ -77,6 +80,37 @@ def test_a_key_gives_one_training_and_another_key_another() -> None:
 
     np.testing.assert_array_equal(train("a").kernel, train("a").kernel)
     assert not np.array_equal(train("a").kernel, train("b").kernel)
+
+
+def test_a_training_that_runs_away_ends_with_its_epoch_and_the_remedy() -> None:
+    features, labels, validation = problem()
+    settings = Finetune(epochs=3, learning_rate=1e38, standardize=False)
+    training = ReadoutTraining(features, labels, validation, 5, settings, "key")
+    with pytest.raises(WorkError, match=r"after epoch \d the loss is .*; lower finetune\.learning_rate"):
+        [training.epoch() for _ in range(3)]
+
+
+def test_weights_that_folding_carries_beyond_float32_are_not_given_out() -> None:
+    features, labels, validation = problem()
+    training = ReadoutTraining(features * 1e-15, labels, validation, 5, Finetune(learning_rate=1e30), "key")
+    training.epoch()
+    with pytest.raises(WorkError, match="the trained weights are not finite"):
+        training.readout()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda features: np.where(features > 1, np.nan, features), "the features are not finite"),
+        (lambda features: np.full_like(features, 3), "the training images have the same features"),
+        (lambda features: features * np.float32(1e30), "vary too much or too little for float32"),
+        (lambda features: features * np.float32(1e-37), "vary too much or too little for float32"),
+    ],
+)
+def test_features_that_teach_nothing(spoil: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
+    features, labels, validation = problem()
+    with pytest.raises(WorkError, match=expected):
+        ReadoutTraining(spoil(features), labels, validation, 5, Finetune(), "key")
 
 
 def test_bytes_round_trip_and_are_stable() -> None:

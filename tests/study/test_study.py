@@ -69,6 +69,34 @@ def test_all_problems_are_reported_together_each_with_its_place(small_study: Sma
         ({"pretraining": ["a", "b"]}, "must map each level's name to its weights"),
         ({"schedule": {"same": {}}}, "this level changes nothing"),
         ({"seed": []}, "at least 1 item"),
+        ({"seed": [2**63]}, "less than or equal to 9223372036854775807"),
+        ({"schedule": {}}, "factors.schedule: dictionary should have at least 1 item"),
+        ({"schedule": {1: {"epochs": 2}}}, "factors.schedule.1: must be text; write '1', with the quotes"),
+        ({"epochs": {"a": {"epochs": 2}, "b": {"epochs": 3}}}, "factors.epochs: the study makes a column"),
+        ({"Task": {"a": {"epochs": 2}, "b": {"epochs": 3}}}, "factors.Task: the study makes a column"),
+        ({"pretraining": {"net": "random:1", "Net": "random:2"}}, "levels net and Net differ only in case"),
+        (
+            {
+                "a": {"x": {"epochs": 2}, "y": {"batch_size": 9}},
+                "b": {"u": {"epochs": 3}, "v": {"epochs": 9}},
+            },
+            "factors.b: overrides epochs, as the factor a does",
+        ),
+        ({"a": {"x": {"epochs": 2}, "y": {"epochs": 2}}}, "factors.a: the levels x and y come to the same"),
+        # Four epochs are what the study says of all models.
+        (
+            {"a": {"x": {"epochs": 4}, "y": {"batch_size": 8}}},
+            "factors.a: the levels x and y come to the same",
+        ),
+        ({"pretraining": {"net": {"weights": "random:1", "mean": [1, 2, 3]}}}, "give channel_order too"),
+        (
+            {
+                "pretraining": {
+                    "net": {"weights": "random:1", "channel_order": "RGB", "mean": [0.4, 0.5, 0.6]}
+                }
+            },
+            "factors.pretraining.net: mean: must be on the scale of pixels",
+        ),
         ({"pretraining": {"first": "npz:first.npz"}, "task": ["identity"], "seed": [1]}, "a single model"),
     ],
 )
@@ -76,6 +104,67 @@ def test_impossible_factors(small_study: SmallStudy, factors: dict[str, Any], ex
     found = problems(small_study.changed(factors=factors).path)
     assert len(found) == 1
     assert expected in found[0]
+
+
+def test_a_level_may_have_the_settings_of_the_study(small_study: SmallStudy) -> None:
+    schedule = {"as it is": {"epochs": 4}, "longer": {"epochs": 9}}
+    named = {name.split()[0]: level for name, level in schedule.items()}
+    cells = list(load_study(small_study.changed(factors={"schedule": named}).path).cells())
+    assert {cell.finetune.epochs for cell in cells} == {4, 9}
+    assert len({cell.model_id.casefold() for cell in cells}) == len(cells) == 16
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("[1, 2]", (1, 2)), ("[01, 010]", (1, 10)), ("['3', 08]", (3, 8)), ("[1:30]", None), ("[0x10]", None)],
+)
+def test_seeds_are_decimal(small_study: SmallStudy, written: str, read: tuple[int, ...] | None) -> None:
+    text = small_study.path.read_text().replace("  seed:\n  - 1\n  - 2\n", f"  seed: {written}\n")
+    small_study.path.write_text(text)
+    if read is None:
+        (line,) = problems(small_study.path)
+        assert line.startswith("factors.seed.0: input should be a valid integer")
+    else:
+        assert load_study(small_study.path).factors.seed == read
+
+
+def test_words_that_yaml_takes_for_truth_are_levels(small_study: SmallStudy) -> None:
+    text = small_study.path.read_text()
+    levels = "  flipped:\n    no: {epochs: 2}\n    on: {standardize: off}\n"
+    small_study.path.write_text(text.replace("factors:\n", f"factors:\n{levels}"))
+    flipped = load_study(small_study.path).factors.extra["flipped"]
+    assert list(flipped) == ["no", "on"]
+    assert flipped["on"].standardize is False
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        (
+            {"gender": None},
+            "relevance.images.where.gender: must be a label, a number or a list of these (got None)",
+        ),
+        ({"gender": [["male"]]}, "must be a label, a number or a list of these"),
+        ({"view_deg": []}, "must be a label, a number or a list of these (got [])"),
+        ({1: "x", "a": 2}, "relevance.images.where.1: must be text; write '1', with the quotes"),
+    ],
+)
+def test_wishes_that_cannot_be_read(small_study: SmallStudy, where: Any, expected: str) -> None:
+    (line,) = problems(small_study.changed(relevance={"images": {"where": where}}).path)
+    assert expected in line
+
+
+def test_keys_of_several_kinds_in_a_composite_become_text(small_study: SmallStudy) -> None:
+    given = {"preset": "preset_a", "positions": {0: "flat", "-1": "z"}, "names": {"block1_conv2": "z"}}
+    study = load_study(small_study.changed(relevance={"composite": given}).path)
+    assert study.relevance.composite == given | {"positions": {"0": "flat", "-1": "z"}}
+    # Keys of one kind stay as they are, and so do the keys of units made before.
+    alike = given | {"positions": {10: "flat", 9: "z", -1: "z"}}
+    assert load_study(small_study.changed(relevance={"composite": alike}).path).relevance.composite == alike
+    (line,) = problems(small_study.changed(relevance={"composite": {"positions": {0: "z", "0": "z"}}}).path)
+    assert line == "relevance.composite: names 0 more than once"
+    (line,) = problems(small_study.changed(relevance={"composite": [1]}).path)
+    assert line == "relevance.composite: must be a preset's name or a mapping (got [1])"
 
 
 @pytest.mark.parametrize(

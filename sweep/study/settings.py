@@ -3,21 +3,26 @@
 Where a study runs (nodes, GPUs, results root, batch sizes of the forward pass) is not part of it.
 """
 
-import difflib
 import itertools
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sweep.errors import InputError
+from sweep.keys import sortable
+from sweep.study.names import bad_names
+from sweep.study.problems import problems, refuse, shortened
+from sweep.study.yaml_text import parse_yaml
 
 LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
 """Factor levels become parts of model ids, joined by '-', and of file names."""
+Epochs = Annotated[int, Field(ge=1, le=2**31 - 1)]
+INT64 = 2**63 - 1
+"""The largest whole number that tables and queries hold."""
 
 
 class Settings(BaseModel):
@@ -41,21 +46,36 @@ class Dataset(Settings):
     """Chooses which images are held back."""
 
 
+def on_pixel_scale(mean: tuple[float, float, float]) -> bool:
+    """Whether channel means can be of pixels from 0 to 255, and not from 0 to 1."""
+    return not any(mean) or (min(mean) >= 0 and 1 < max(mean) <= 255)
+
+
 class Pretraining(Settings):
     """A level of the factor pretraining: the frozen backbone's weights and what its input looks like."""
 
     weights: str
     """Where the weights come from, as in 'npz:PATH' (see sweep.models.weights); paths start at the study file."""
     channel_order: Literal["RGB", "BGR"] | None = None
-    """Overrides the channel order that the weights declare."""
+    """Overrides the channel order that the weights declare; their means follow it."""
     mean: tuple[float, float, float] | None = None
-    """Overrides the channel means that are subtracted, in `channel_order`, on the 0-255 scale."""
+    """Overrides the channel means that are subtracted, on the 0-255 scale and in `channel_order`, which must be given too."""
+
+    @model_validator(mode="after")
+    def _means_can_be_read_one_way_only(self) -> "Pretraining":
+        if self.mean is not None and not on_pixel_scale(self.mean):
+            raise ValueError(
+                "mean: must be on the scale of pixels, 0 to 255; multiply by 255 what is on 0 to 1"
+            )
+        if self.mean is not None and self.channel_order is None and len(set(self.mean)) > 1:
+            raise ValueError("mean: give channel_order too, RGB or BGR: the order of these three")
+        return self
 
 
 class Finetune(Settings):
     """How each readout is trained on the frozen backbone's features."""
 
-    epochs: Annotated[int, Field(ge=1)] = 25
+    epochs: Epochs = 25
     batch_size: Annotated[int, Field(ge=1)] = 32
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Step size of Adam (Kingma & Ba 2015)."""
@@ -66,7 +86,7 @@ class Finetune(Settings):
 class FinetuneOverrides(Settings):
     """What a level of a further factor changes in `finetune`."""
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Epochs | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     standardize: bool | None = None
@@ -82,11 +102,11 @@ class Factors(BaseModel):
     """The factorial: every combination of levels is one model."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, dict[LevelName, FinetuneOverrides]] = Field(init=False)
+    __pydantic_extra__: dict[str, Annotated[dict[LevelName, FinetuneOverrides], Field(min_length=1)]]
 
     pretraining: Annotated[dict[LevelName, Pretraining], Field(min_length=1)]
     task: Annotated[tuple[LevelName, ...], Field(min_length=1)]
-    seed: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (1,)
+    seed: Annotated[tuple[Annotated[int, Field(ge=0, le=INT64)], ...], Field(min_length=1)] = (1,)
 
     @field_validator("pretraining", mode="before")
     @classmethod
@@ -109,19 +129,49 @@ class Factors(BaseModel):
             raise ValueError(f"names {', '.join(map(str, twice))} more than once")
         return value
 
+    @model_validator(mode="after")
+    def _each_is_told_from_the_others(self) -> "Factors":
+        found = list(bad_names({name: [str(level) for level in levels] for name, levels in self}))
+        overriding: dict[str, str] = {}
+        for name, levels in self.extra.items():
+            for setting in sorted(set().union(*(level.model_fields_set for level in levels.values()))):
+                other = overriding.setdefault(setting, name)
+                if other != name:
+                    found.append(
+                        (name, f"overrides {setting}, as the factor {other} does; make them one factor")
+                    )
+        refuse(*(((name,), why) for name, why in found))
+        return self
+
     @property
     def extra(self) -> dict[str, dict[str, FinetuneOverrides]]:
         """The factors beyond pretraining, task and seed."""
         return self.__pydantic_extra__
 
 
+def _wanted(value: Any) -> Any:
+    values = value if isinstance(value, list | tuple) else [value]
+    if not values or any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in values):
+        raise ValueError(f"must be a label, a number or a list of these (got {shortened(value)})")
+    return value
+
+
+Wanted = Annotated[str | int | float | list[str | int | float], pydantic.BeforeValidator(_wanted)]
+
+
 class RelevanceImages(Settings):
     """Which images get maps and masks."""
 
-    where: dict[str, str | float | int | list[str | float | int]] = Field(default_factory=dict)
+    where: dict[str, Wanted] = Field(default_factory=dict)
     """Columns of the images table and the values to keep, as in {view_deg: 0} or {split: validation}."""
     per_identity: Annotated[int, Field(ge=1)] | None = None
     """Keep only so many images of each identity, chosen by a hash of the image."""
+
+
+def _composite(value: Any) -> Any:
+    if not isinstance(value, str | Mapping):
+        raise ValueError(f"must be a preset's name or a mapping (got {shortened(value)})")
+    return value if isinstance(value, str) else {str(key): sortable(inside) for key, inside in value.items()}
 
 
 class Relevance(Settings):
@@ -129,7 +179,7 @@ class Relevance(Settings):
 
     engine: Literal["sweep", "innvestigate"] = "sweep"
     """What computes the maps: this package, or iNNvestigate itself, one map at a time in a process of its own."""
-    composite: str | dict[str, Any] = "preset_a_flat"
+    composite: Annotated[str | dict[str, Any], pydantic.BeforeValidator(_composite)] = "preset_a_flat"
     bias: Literal["innvestigate", "split"] = "innvestigate"
     images: RelevanceImages = RelevanceImages()
 
@@ -164,9 +214,9 @@ class Masking(Settings):
 class Analysis(Settings):
     """Settings of the analysis; none of them changes a stored map or mask."""
 
-    draws: Annotated[int, Field(ge=1)] = 100
+    draws: Annotated[int, Field(ge=1, le=INT64)] = 100
     """Sources drawn with replacement per destination and bin, as in the paper."""
-    draw_seed: int = 0
+    draw_seed: Annotated[int, Field(ge=-INT64, le=INT64)] = 0
     ranks: Annotated[int, Field(ge=1)] = 5
     """How many of the highest logits are kept per model and image."""
 
@@ -209,6 +259,20 @@ class Study(Settings):
             raise ValueError("factors: the study has a single model; give a factor a second level to compare")
         return self
 
+    @model_validator(mode="after")
+    def _levels_differ(self) -> "Study":
+        found = []
+        for name, levels in self.factors.extra.items():
+            seen: dict[Finetune, str] = {}
+            for level, changes in levels.items():
+                settings = self.finetune.model_copy(update=changes.model_dump(exclude_none=True))
+                other = seen.setdefault(settings, level)
+                if other != level:
+                    why = f"the levels {other} and {level} come to the same settings; remove or change one of them"
+                    found.append((("factors", name), why))
+        refuse(*found)
+        return self
+
     def cells(self) -> Iterator[Cell]:
         """All cells, the seed varying slowest, so that a further seed only appends."""
         factors, extra = self.factors, self.factors.extra
@@ -248,63 +312,10 @@ def read_study(path: Path) -> bytes:
 
 def parse_study(path: Path, source: bytes) -> Study:
     """Check the bytes of a study file; `path` names it in messages. Raises InputError as `load_study` does."""
-    try:
-        content = yaml.safe_load(source.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply to be a study file") from None
+    content = parse_yaml(path, source)
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a mapping with the keys name, dataset and factors")
     try:
         return Study.model_validate(content)
-    except ValidationError as error:
-        raise InputError(*(f"{path}: {line}" for line in _problems(error))) from None
-
-
-def _problems(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        place = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(problem['loc'])}"
-        elif problem["type"] == "missing":
-            message = "missing; this key is required"
-        elif problem["type"] == "string_pattern_mismatch":
-            message = "may hold only letters, digits, '_' and '.'"
-        elif problem["type"] == "dict_type" and problem["loc"][0] == "factors" and len(problem["loc"]) == 2:
-            message = (
-                "a further factor maps each of its levels to the finetune settings it changes"
-                f"{_suggestion(problem['loc'])}"
-            )
-        elif problem["type"] != "value_error":
-            message = f"{message[0].lower()}{message[1:]} (got {_shortened(problem['input'])})"
-        yield f"{place}: {message}" if place else message
-
-
-def _shortened(value: Any) -> str:
-    text = re.sub(r"\s+", " ", repr(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-_BLOCKS: dict[str, type[BaseModel]] = {
-    "dataset": Dataset,
-    "factors": Factors,
-    "finetune": Finetune,
-    "relevance": Relevance,
-    "relevance.images": RelevanceImages,
-    "masking": Masking,
-    "analysis": Analysis,
-    "": Study,
-}
-
-
-def _suggestion(place: tuple[int | str, ...]) -> str:
-    block = _BLOCKS.get(".".join(map(str, place[:-1])))
-    if block is None:
-        return ""
-    near = difflib.get_close_matches(str(place[-1]), block.model_fields, n=1)
-    known = ", ".join(block.model_fields)
-    return f"; did you mean '{near[0]}'?" if near else f"; known here: {known}"
+    except pydantic.ValidationError as error:
+        raise InputError(*(f"{path}: {line}" for line in problems(error, Study))) from None

@@ -1,0 +1,29 @@
+"""The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
+
+from sweep.study.settings import (
+    Cell,
+    Dataset,
+    Finetune,
+    Masking,
+    Pretraining,
+    RelevanceImages,
+    Study,
+    load_study,
+    on_pixel_scale,
+    parse_study,
+    read_study,
+)
+
+__all__ = [
+    "Cell",
+    "Dataset",
+    "Finetune",
+    "Masking",
+    "Pretraining",
+    "RelevanceImages",
+    "Study",
+    "load_study",
+    "on_pixel_scale",
+    "parse_study",
+    "read_study",
+]
