@@ -107,8 +107,7 @@ def test_a_composite_may_name_the_readout(small_study: SmallStudy, positions: di
 
 def test_planning_waits_for_no_tensorflow(small_study: SmallStudy) -> None:
     code = (
-        "import sys; from pathlib import Path; from sweep.plan import make_plan; from sweep.stages import all_units
-from sweep.stages.cost import size_of;"
+        "import sys; from pathlib import Path; from sweep.plan import make_plan; from sweep.stages.cost import size_of;"
         "plan = make_plan(Path(sys.argv[1])); size_of(plan, plan.load_layers());"
         "print(*sorted({'ray', 'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
     )

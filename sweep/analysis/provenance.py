@@ -73,11 +73,14 @@ def study_sha256(plan: Plan) -> str:
 
 
 def table_identities(plan: Plan, store: Store) -> dict[str, TableIdentity]:
-    """What identifies each table of a finished study, by the table's name."""
+    """What identifies each table of a study as far as it is stored, by the table's name."""
     units: dict[str, list[Unit]] = {}
     for stage in STAGES.values():
-        for unit in stage.units(plan):
-            units.setdefault(unit.table, []).append(unit)
+        planned = stage.units(plan)
+        absent = set(store.missing(planned))
+        for unit in planned:
+            if unit not in absent:
+                units.setdefault(unit.table, []).append(unit)
     with ThreadPoolExecutor(8) as readers:
 
         def digest(unit: Unit) -> str:

@@ -11,9 +11,10 @@ from sweep.cli.options import open_study, results_option, study_argument
 @study_argument
 @results_option
 def report(study: Path, results: str) -> None:
-    """Write a finished study's figures and its report, one HTML page that needs nothing else.
+    """Write a study's figures and its report, one HTML page that needs nothing else.
 
-    Where units are missing, nothing is written; one line says which, and the exit code is 1.
+    Where units are missing the page says so first, and rests on what is there. Where no mask was tried yet, nothing is
+    written, and the exit code is 1.
 
     \b
     sweep report studies/umist.yaml
@@ -22,5 +23,8 @@ def report(study: Path, results: str) -> None:
     from sweep.report.answers import answers_of
     from sweep.report.page import PAGE, write_report
 
-    content = write_report(answers_of(plan, store))[PAGE]
+    answers = answers_of(plan, store)
+    content = write_report(answers)[PAGE]
+    for sentence in answers.missing:
+        click.echo(f"missing: {sentence}", err=True)
     click.echo(f"Report   {store.root}/{PAGE}  ({len(content) / 1e6:.1f} MB)")

@@ -135,6 +135,7 @@ def test_a_connection_of_ones_own_keeps_the_views_and_forgets_settings(root: Pat
 def test_a_missing_table_is_named_with_the_remedy(root: Path, tmp_path: Path) -> None:
     for table in ("models", "similarity"):
         shutil.copytree(root / table, tmp_path / table)
+    shutil.copy(root / INDEX, tmp_path)
     assert run_query("map_similarity", str(tmp_path)).num_rows
     with pytest.raises(InputError, match=r"'masked'.*no files.*sweep run"):
         run_query("auc", str(tmp_path))

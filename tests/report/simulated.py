@@ -24,13 +24,13 @@ from sweep.storage.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:
-    """Store every unit of `plan`; accuracy falls with the percent removed, and how fast depends on the pair."""
+    """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed, and how fast depends on the pair."""
     units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
         schema = columns_of(plan, unit.table)
         store.write(unit, rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema), schema)
-    assert not units
+    assert {unit.label for unit in units.values()} == plan.gaps.models
 
 
 def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
@@ -41,7 +41,7 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
             unit.path,
             [{"pretraining": name, "image_id": ids[i], "features": [0.0]} for i in features.chunks(plan)[c]],
         )
-    for model in plan.models:
+    for model in plan.present:
         draws = generator("simulated", model.id)
         epochs = model.cell.finetune.epochs
         yield finetune.epoch_units(plan)[model.id].path, [
@@ -78,7 +78,9 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
             for i in masking.chunks(plan)[c]
         ]  # fmt: skip
     for (source, backbone, b, c), units in masking.units(plan).items():
-        for model, unit in zip(masking.blocks(plan)[backbone][b], units, strict=True):
+        block = masking.blocks(plan)[backbone][b]
+        models = [block[position] for group in masking.groups(plan, block) for position in group]
+        for model, unit in zip(models, units, strict=True):
             yield unit.path, list(_masked(plan, source, model.id, c))
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from sweep.analysis.queries import run_query
-from sweep.errors import WorkError
 from sweep.plan import Plan, make_plan
 from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
 from sweep.report.sentences import f_test
-from sweep.stages import key_of_study
-from sweep.storage.store import Store
+from sweep.stages import STAGES, all_units, finetune, index_of_study, key_of_study, relevance, with_gaps
+from sweep.storage.store import DAMAGED, Store
 from tests.report.simulated import simulate
 from tests.studies import SmallStudy, sweep, write_small_study
 
@@ -84,7 +83,7 @@ def test_a_whole_study_has_every_figure_with_words_for_those_who_cannot_see_it(w
 
 def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None:
     for query in ("anova_initialisation", "anova_source"):
-        for row in run_query(query, whole.store.root, {}).to_pylist():
+        for row in run_query(query, whole.store.root, index=index_of_study(whole.plan)).to_pylist():
             assert f_test(row) in whole.page.text
     assert key_of_study(whole.plan) in whole.page.text
 
@@ -187,17 +186,44 @@ def test_studies_of_other_shapes_show_what_they_can_and_say_what_they_cannot(
         assert words in page.text
 
 
-def test_an_unfinished_study_has_no_report_and_one_line_says_what_is_missing(small_study: SmallStudy) -> None:
+def test_a_study_with_gaps_has_a_report_that_says_first_what_is_missing(small_study: SmallStudy) -> None:
     plan = make_plan(small_study.path)
     store = Store(str(small_study.path.parent / "results" / "small"))
     simulate(plan, store)
-    (gone,) = list(Path(store.root).glob("relevance/first-gender-s1.*"))
-    gone.unlink()
-    with pytest.raises(WorkError) as caught:
-        write_report(answers_of(plan, store))
-    assert "units are missing (1 of relevance)" in str(caught.value)
+    lost = plan.models[2]
+    units = [
+        finetune.model_units(plan)[lost.id],
+        *[unit for place, unit in relevance.units(plan).items() if place[0] == plan.models[0].id],
+        STAGES["masking"].units(plan)[-1],
+    ]
+    store.set_aside((unit.path for unit in units), DAMAGED)
+    there = with_gaps(plan, set(store.missing(all_units(plan))))
+    simulate(there, store)  # as a run does: pairs around a gap are units of their own
+    store.set_aside([units[-1].path, *(unit.path for unit in units[1:-1])], DAMAGED)
+    done = sweep("report", small_study.path, cwd=small_study.path.parent)
+    assert done.returncode == 0, done.stderr
+    text = Parsed((Path(store.root) / PAGE).read_text()).text
+    for said in (
+        f"1 of 8 models are not there ({lost.id}), nor what is made from them.",
+        f"Maps are missing of {plan.models[0].id}, and what is made from them.",
+        "1 of 49 units of masking are not there.",
+    ):
+        assert said in text
+        assert text.index(said) < text.index("What was asked")
+        assert said in done.stderr
+    assert lost.id not in {row["destination_id"] for row in answers_of(plan, store).auc.to_pylist()}
+
+
+def test_a_study_without_masks_has_no_report_and_one_line_says_what_is_missing(
+    small_study: SmallStudy,
+) -> None:
+    plan = make_plan(small_study.path)
+    store = Store(str(small_study.path.parent / "results" / "small"))
+    simulate(plan, store)
+    store.set_aside((unit.path for unit in STAGES["masking"].units(plan)), DAMAGED)
     done = sweep("report", small_study.path, cwd=small_study.path.parent)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
+    assert "units are missing (72 of masked)" in line
     assert "finish it with: sweep run" in line
     assert not (Path(store.root) / "report").exists()
