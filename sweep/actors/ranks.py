@@ -10,7 +10,8 @@ from typing import Any
 
 import ray
 
-from sweep.actors.devices import alive_nodes
+from sweep.actors.nodes import Nodes
+from sweep.actors.root import Token, check_root
 from sweep.numerics.masking import Order, random_ranks, removal_ranks
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
@@ -20,32 +21,39 @@ RETRIES = 2
 
 
 class Rankers:
-    """Ranks for one stage; the actors end once this is gone and what was asked of them is done."""
+    """Ranks for one stage, of maps in one store; the actors end once this is gone and what was asked of them is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._nodes = Nodes(store)
         self._actors: list[Any] = []
         self._asked = 0
 
-    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
+    def of_maps(self, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
         """Ranks int32 (image, pixel) of the stored maps of one source."""
-        return self._next().of_maps.remote(store, list(maps), order)
+        return self._next().of_maps.remote(self._store, list(maps), order)
 
     def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> "ray.ObjectRef[Any]":
         """Ranks of the control `mask` ('random-k')."""
         return self._next().of_random.remote(mask, tuple(image_keys), pixels)
 
     def _next(self) -> Any:
-        if len(self._actors) < len(alive_nodes()):
+        if len(self._actors) < len(self._nodes.usable()):
+            self._nodes.probe()
             # One that is lost starts again elsewhere and ranks again what was lost with it; maps that kill it are given
             # up, and with them the pieces of work that wait for their ranks.
             options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": RETRIES}
-            self._actors.append(ray.remote(**options, scheduling_strategy="SPREAD")(_Ranker).remote())
+            where = {"scheduling_strategy": "SPREAD", "label_selector": self._nodes.selector}
+            self._actors.append(ray.remote(**options, **where)(_Ranker).remote(self._nodes.token))
         self._asked += 1
         return self._actors[self._asked % len(self._actors)]
 
 
 class _Ranker:
     """The actor itself."""
+
+    def __init__(self, token: Token) -> None:
+        check_root(token)
 
     def of_maps(self, store: Store, maps: list[Unit], order: Order) -> Any:
         return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)

@@ -30,6 +30,8 @@ class Context:
     layers: Mapping[str, "ray.ObjectRef[Any]"]
     """Convolution weights of each backbone."""
     preprocessing: Mapping[str, Preprocessing]
+    worker_bytes: int = 0
+    """Memory that a worker takes; 0 where nobody asked."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from sweep.actors.devices import configure_tensorflow
+from sweep.actors.devices import configure_tensorflow, oom_kills
+from sweep.actors.memory import KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
+from sweep.actors.root import Token, check_root
 from sweep.actors.work import (
     Context,
     Features,
@@ -36,8 +38,16 @@ class Worker:
         configure_tensorflow(threads)
         self._bench: Bench | None = None
 
+    def start(self, token: Token) -> int:
+        """Prove that this process reaches the run's results root; returns how often its kernel ran out of memory.
+
+        Raises RootError where it does not.
+        """
+        check_root(token)
+        return oom_kills()
+
     def ready(self) -> None:
-        """Answer, which says that the process has started."""
+        """Answer, which says that the process lives."""
 
     def do(self, context: "list[ray.ObjectRef[Context]]", work: Work) -> int:
         """Compute and store the units of `work`; `context` holds a reference, resolved at the first call."""
@@ -46,7 +56,7 @@ class Worker:
     def measure(
         self, context: "list[ray.ObjectRef[Context]]", backbone: str, scratch: str, index: int
     ) -> dict[str, float]:
-        """How fast this worker is; see `sweep.actors.calibration`."""
+        """How fast this worker is; see `sweep.actors.measure`."""
         return self._at_hand(context).measure(backbone, scratch, index)
 
     def _at_hand(self, context: "list[ray.ObjectRef[Context]]") -> "Bench":
@@ -61,12 +71,12 @@ class Bench:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._store = context.store
-        self._network = functools.cache(self._load_network)
-        self._evaluator = functools.cache(self._make_evaluator)
-        self._readout = functools.lru_cache(maxsize=256)(self._load_readout)
-        self._readouts = functools.lru_cache(maxsize=8)(self._side_by_side)
-        self._unmasked = functools.lru_cache(maxsize=4)(self._compute_unmasked)
-        self._all_removed = functools.lru_cache(maxsize=4)(self._compute_all_removed)
+        self._network = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._load_network)
+        self._evaluator = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._make_evaluator)
+        self._readout = functools.lru_cache(maxsize=KEPT_READOUTS)(self._load_readout)
+        self._readouts = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._side_by_side)
+        self._unmasked = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_unmasked)
+        self._all_removed = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_all_removed)
         self._reference = _Reference()
 
     def do(self, work: Work) -> int:
@@ -91,7 +101,7 @@ class Bench:
 
     def measure(self, backbone: str, scratch: str, index: int) -> dict[str, float]:
         """Do a little of each kind of work; `scratch` is a store to write to, `index` tells the workers apart."""
-        from sweep.actors.calibration import measure
+        from sweep.actors.measure import measure
 
         evaluator = self._evaluator(backbone)
         images = tuple(range(min(evaluator.batch, len(self._context.image_ids))))

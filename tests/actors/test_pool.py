@@ -13,8 +13,9 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryErr
 
 from sweep.actors import worker
 from sweep.actors.devices import Share
-from sweep.actors.pool import IN_FLIGHT, WorkerPool, _Seat, _verdict
+from sweep.actors.pool import IN_FLIGHT, WorkerPool
 from sweep.actors.queue import Queue, Task
+from sweep.actors.seats import Seat, verdict
 from sweep.actors.work import Context, Similarity
 from sweep.actors.worker import Bench
 from sweep.keys import key_of
@@ -41,7 +42,7 @@ class Worker(worker.Worker):
 
 @pytest.fixture(autouse=True)
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.actors.pool.Worker", Worker)
+    monkeypatch.setattr("sweep.actors.seats.Worker", Worker)
 
 
 @pytest.fixture
@@ -153,14 +154,18 @@ def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store, death
     pieces = [piece(store, index, maps) for index in range(3)]
     Bench(context(store)).do(pieces[0])
     actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
-    seat = _Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
+    seat = Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
     seat.flying.extend((object(), Task(one)) for one in pieces)
     queue, done = Queue([]), list[int]()
     pool = WorkerPool(context(store))
     pool._seats.append(seat)
     assert pool._lost(seat, death, queue, done.append) == ()
     assert done == [1]
-    assert [queue.next(), queue.next(), queue.next()] == [Task(pieces[1], 1), Task(pieces[2]), None]
+    assert [queue.next(), queue.next(), queue.next()] == [
+        Task(pieces[1], 1, frozenset([seat.node])),
+        Task(pieces[2]),
+        None,
+    ]
 
 
 def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
@@ -179,11 +184,11 @@ def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
 def test_a_worker_that_does_not_answer_is_asked_until_it_is_known_whether_it_died() -> None:
     unavailable = ActorUnavailableError("socket closed", None)
     actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
-    seat = _Seat("node", Share(1, 0), actor)
+    seat = Seat("node", Share(1, 0), actor)
     ray.get(actor.ready.remote())
-    assert _verdict(seat, unavailable) is unavailable
+    assert verdict(seat, unavailable) is unavailable
     kill_workers()
-    assert isinstance(_verdict(seat, unavailable), ActorDiedError)
+    assert isinstance(verdict(seat, unavailable), ActorDiedError)
 
 
 def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store) -> None:

@@ -31,11 +31,12 @@ def processes() -> list[int]:
 
 
 def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: Path) -> None:
-    store, rankers = Store(str(tmp_path)), Rankers()
+    store = Store(str(tmp_path))
+    rankers = Rankers(store)
     unit, twice = store_maps(store, "first", MAPS), np.concatenate([MAPS, MAPS])
     for _ in range(2):
         refs: list[Any] = [
-            rankers.of_maps(store, [unit, unit], "least"),
+            rankers.of_maps([unit, unit], "least"),
             rankers.of_random("random-2", ["x", "y"], 16),
         ]
         of_maps, of_random = ray.get(refs)
@@ -47,14 +48,15 @@ def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: P
 
 
 def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path: Path) -> None:
-    store, rankers = LethalStore(str(tmp_path)), Rankers()
+    store = LethalStore(str(tmp_path))
+    rankers = Rankers(store)
     good, poisoned = store_maps(store, "good", MAPS), store_maps(store, "poisoned", MAPS)
-    bad = rankers.of_maps(store, [poisoned], "absolute")
+    bad = rankers.of_maps([poisoned], "absolute")
     with pytest.raises(ray.exceptions.RayError):
         ray.get(bad)
     # A try that is sent to the dead process before Ray hears of its end is one of the retries too.
     assert 1 <= len((tmp_path / "deaths").read_text()) <= 1 + RETRIES
-    after: Any = rankers.of_maps(store, [good], "absolute")
+    after: Any = rankers.of_maps([good], "absolute")
     np.testing.assert_array_equal(ray.get(after), removal_ranks(MAPS, "absolute"))
 
 

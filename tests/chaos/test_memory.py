@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 import ray
 
-from sweep.actors.pool import ATTEMPTS, WorkerPool
+from sweep.actors.nodes import ATTEMPTS
+from sweep.actors.pool import WorkerPool
 from sweep.storage.store import Store, Unit
 from tests.actors.test_pool import around_poison, context, units
 
