@@ -9,8 +9,9 @@ from ray.exceptions import RayError
 
 from sweep.actors.cluster import share_context
 from sweep.actors.nodes import Nodes
+from sweep.actors.reasons import last_line
 from sweep.actors.root import RootError
-from sweep.actors.seats import last_line, start_worker
+from sweep.actors.seats import start_worker
 from sweep.errors import WorkError
 from sweep.models.weights import Layers
 from sweep.plan import Plan

@@ -34,7 +34,7 @@ class Share:
         return max(1, int(self.cpus))
 
 
-def shares_of(resources: Mapping[str, float], worker_bytes: float = 0) -> list[Share]:
+def shares_of(resources: Mapping[str, float], worker_bytes: int = 0) -> list[Share]:
     """The workers that a node with these Ray resources holds, where each takes so much memory.
 
     A node with GPUs holds two workers per GPU, or one where it lacks the CPUs or the memory; its other CPUs stay free
@@ -59,7 +59,7 @@ def alive_nodes() -> Mapping[str, Mapping[str, float]]:
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
-def trial_share(nodes: Sequence[Mapping[str, float]], trial_bytes: float = 0) -> Share:
+def trial_share(nodes: Sequence[Mapping[str, float]], trial_bytes: int = 0) -> Share:
     """What a Tune trial takes: a share of a GPU where any node has one, otherwise a CPU.
 
     Ray starts no more trials on a node than fit into its memory; the largest node holds one in any case.

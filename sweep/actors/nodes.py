@@ -14,7 +14,8 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sweep.actors.devices import Share, alive_nodes, oom_kills, shares_of
+from sweep.actors.devices import Share, alive_nodes, configure_tensorflow, oom_kills, shares_of
+from sweep.actors.reasons import last_line
 from sweep.actors.root import RootError, Token, check_root, leave_token
 from sweep.errors import WorkError
 from sweep.storage.store import Store
@@ -49,7 +50,7 @@ class Nodes:
         """Resources of every living node that is not set aside, by node id."""
         return {node: own for node, own in alive_nodes().items() if node not in self._aside}
 
-    def shares(self, node: str, resources: Mapping[str, float], worker_bytes: float) -> list[Share]:
+    def shares(self, node: str, resources: Mapping[str, float], worker_bytes: int) -> list[Share]:
         """The workers that a node may have now."""
         return shares_of(resources, worker_bytes)[: self.most_workers(node)]
 
@@ -66,19 +67,26 @@ class Nodes:
         """Ray's label selector for what may run on any node that is not set aside."""
         return {"ray.io/node-id": f"!in({','.join(sorted(self._aside))})"} if self._aside else {}
 
-    def probe(self) -> None:
-        """Set every node aside that does not reach the results root. Raises WorkError where no node is left."""
+    def probe(self, *, tensorflow: bool = False) -> None:
+        """Set every node aside that does not reach the results root, or where TensorFlow does not start if that is asked.
+
+        A node where a worker was ready needs no probe. Raises WorkError where no node is left.
+        """
+        proof = _start_tensorflow if tensorflow else check_root
         unknown = [node for node in self.usable() if node not in self._proven]
-        asked = {_on(node, check_root).remote(self.token): node for node in unknown}
+        asked = {_on(node, proof).remote(self.token): node for node in unknown}
         if not asked:
             return
         for answer in ray.wait(list(asked), num_returns=len(asked), timeout=PROBE_SECONDS)[0]:
+            node = asked[answer]
             try:
                 ray.get(answer)
-                self._proven.add(asked[answer])
+                self._proven.add(node)
             except RayError as error:
                 if isinstance(cause := getattr(error, "cause", None), RootError):
-                    self.set_aside(asked[answer], str(cause))
+                    self.set_aside(node, str(cause))
+                elif node in self.usable():
+                    self.set_aside(node, f"{self.name(node)}: nothing starts there: {last_line(error)}")
 
     def alone_lost_root(self, node: str) -> bool:
         """Whether a node reaches the results root no longer, while this process does and another node is left."""
@@ -139,7 +147,7 @@ class Nodes:
     def _limit(self, node: str, workers: int, reason: str) -> None:
         if workers < self.most_workers(node):
             self._limits[node] = workers
-            self._say(f"{reason}; this node goes on with {workers}")
+            self._say(f"{reason}; this node goes on with {workers} {'worker' if workers == 1 else 'workers'}")
 
     def forgive_memory(self) -> None:
         """Let all nodes have as many workers as before: a single piece of work took the memory, and is given up."""
@@ -166,5 +174,12 @@ class Nodes:
 def _on(node: str, function: Callable[..., Any]) -> Any:
     """The function as a task that takes no CPU, on this node and no other."""
     return ray.remote(
-        num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+        num_cpus=0,
+        max_retries=ATTEMPTS - 1,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
     )(function)
+
+
+def _start_tensorflow(token: Token) -> None:
+    check_root(token)
+    configure_tensorflow(threads=1)

@@ -30,8 +30,9 @@ from sweep.actors.devices import Share
 from sweep.actors.growth import AT_ONCE, Growth
 from sweep.actors.nodes import ATTEMPTS, Nodes
 from sweep.actors.queue import Queue, Task
+from sweep.actors.reasons import lacks_memory, last_line
 from sweep.actors.root import RootError
-from sweep.actors.seats import UNREACHABLE, Seat, lacks_memory, last_line, start_worker, verdict
+from sweep.actors.seats import UNREACHABLE, Seat, start_worker, verdict
 from sweep.actors.work import Context, Work, units_of
 from sweep.errors import StoreError, WorkError
 

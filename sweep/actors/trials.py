@@ -19,8 +19,8 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneC
 
 from sweep.actors.devices import Share, configure_tensorflow, trial_share
 from sweep.actors.nodes import Nodes
+from sweep.actors.reasons import last_line
 from sweep.actors.root import Token, check_root
-from sweep.actors.seats import last_line
 from sweep.data.images import VALIDATION
 from sweep.errors import WorkError
 from sweep.plan import Model, Plan
@@ -222,7 +222,7 @@ def finetune(
     Raises WorkError where none of the `nodes` reaches the results root.
     """
     nodes = nodes or Nodes(store)
-    nodes.probe()
+    nodes.probe(tensorflow=True)
     runs = tracker.start_models(models)
     share = trial_share(list(nodes.usable().values()), trial_bytes)
     chunks = range(len(plan.feature_chunks))

@@ -62,7 +62,7 @@ def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path
 
 def test_rankers_end_with_the_stage(tmp_path: Path) -> None:
     # What was killed above may have started again just before it was let go.
-    before, rankers = set(processes()), Rankers()
+    before, rankers = set(processes()), Rankers(Store(str(tmp_path)))
     last: Any = rankers.of_random("random-1", ["x"], 16)
     del rankers
     assert ray.get(last).shape == (1, 16)

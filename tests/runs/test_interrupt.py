@@ -95,12 +95,13 @@ def test_the_same_request_that_comes_twice_is_one(twice: Callable[[], None]) -> 
 
 
 def test_a_later_sigterm_drops() -> None:
+    def later_on() -> None:
+        time.sleep(1.1)
+        interrupt(signal.SIGTERM)
+
     with Interrupts(lambda _: None) as interrupts:
         begun = time.monotonic()
-        pool = Pool(
-            30, lambda: interrupt(signal.SIGTERM), lambda: (time.sleep(1.1), interrupt(signal.SIGTERM))
-        )
-        assert stopped(interrupts, pool) == []
+        assert stopped(interrupts, Pool(30, lambda: interrupt(signal.SIGTERM), later_on)) == []
         assert time.monotonic() - begun < 10
 
 
