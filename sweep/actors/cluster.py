@@ -79,5 +79,5 @@ def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Con
         pixels=ray.put(plan.images.pixels),
         layers={name: ray.put(weights) for name, weights in layers.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
-        worker_bytes=worker_bytes(plan, layers),
+        worker_bytes=worker_bytes(plan, layers) if layers else 0,
     )

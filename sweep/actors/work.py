@@ -31,7 +31,7 @@ class Context:
     """Convolution weights of each backbone."""
     preprocessing: Mapping[str, Preprocessing]
     worker_bytes: int = 0
-    """Memory that a worker takes; 0 where nobody asked."""
+    """Memory that a worker takes; 0 where the weights are not known."""
 
 
 @dataclass(frozen=True)

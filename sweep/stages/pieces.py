@@ -71,7 +71,7 @@ def _masking(plan: Plan, store: Store, missing: set[Unit]) -> Iterator[Work]:
     """
     masking = plan.study.masking
     absent = {unit.label for unit in store.missing(list(plan.model_units.values()))}
-    rankers = Rankers(store)
+    rankers = Rankers()
     for c, chunk in enumerate(plan.mask_chunks):
         for source in plan.sources:
             ranks = None
@@ -84,7 +84,7 @@ def _masking(plan: Plan, store: Store, missing: set[Unit]) -> Iterator[Work]:
                     ranks = rankers.of_random(source, keys, plan.study.dataset.input_size**2)
                 elif ranks is None:
                     maps = [plan.relevance_units[source, m] for m in plan.map_chunks_of(c)]
-                    ranks = rankers.of_maps(maps, masking.order)
+                    ranks = rankers.of_maps(store, maps, masking.order)
                 yield Masked(source, ranks, backbone, chunk, masking, wanted)
 
 

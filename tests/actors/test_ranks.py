@@ -31,12 +31,11 @@ def processes() -> list[int]:
 
 
 def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    rankers = Rankers(store)
+    store, rankers = Store(str(tmp_path)), Rankers()
     unit, twice = store_maps(store, "first", MAPS), np.concatenate([MAPS, MAPS])
     for _ in range(2):
         refs: list[Any] = [
-            rankers.of_maps([unit, unit], "least"),
+            rankers.of_maps(store, [unit, unit], "least"),
             rankers.of_random("random-2", ["x", "y"], 16),
         ]
         of_maps, of_random = ray.get(refs)
@@ -48,21 +47,20 @@ def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: P
 
 
 def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path: Path) -> None:
-    store = LethalStore(str(tmp_path))
-    rankers = Rankers(store)
+    store, rankers = LethalStore(str(tmp_path)), Rankers()
     good, poisoned = store_maps(store, "good", MAPS), store_maps(store, "poisoned", MAPS)
-    bad = rankers.of_maps([poisoned], "absolute")
+    bad = rankers.of_maps(store, [poisoned], "absolute")
     with pytest.raises(ray.exceptions.RayError):
         ray.get(bad)
     # A try that is sent to the dead process before Ray hears of its end is one of the retries too.
     assert 1 <= len((tmp_path / "deaths").read_text()) <= 1 + RETRIES
-    after: Any = rankers.of_maps([good], "absolute")
+    after: Any = rankers.of_maps(store, [good], "absolute")
     np.testing.assert_array_equal(ray.get(after), removal_ranks(MAPS, "absolute"))
 
 
 def test_rankers_end_with_the_stage(tmp_path: Path) -> None:
     # What was killed above may have started again just before it was let go.
-    before, rankers = set(processes()), Rankers(Store(str(tmp_path)))
+    before, rankers = set(processes()), Rankers()
     last: Any = rankers.of_random("random-1", ["x"], 16)
     del rankers
     assert ray.get(last).shape == (1, 16)
