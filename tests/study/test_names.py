@@ -29,7 +29,8 @@ def test_reserved_names_are_refused_in_any_case(spelt: Callable[[str], str]) -> 
 
 
 def test_duckdb_would_rename_what_is_refused() -> None:
-    columns = duckdb.sql("SELECT * FROM (SELECT 1 AS hair, 2 AS Hair)").columns
+    with duckdb.connect() as connection:
+        columns = connection.sql("SELECT * FROM (SELECT 1 AS hair, 2 AS Hair)").columns
     assert columns != ["hair", "Hair"]
     assert [name for name, _ in taken(["hair", "Hair"])] == ["Hair"]
 

@@ -1,4 +1,4 @@
-"""What a worker does to find out how fast it is: a little of each kind of work, for a few seconds."""
+"""How fast one worker is, found out in some seconds by doing a little of each kind of work."""
 
 import time
 from typing import Any
