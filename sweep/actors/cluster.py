@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import ray
 
-from sweep.actors.memory import worker_bytes
 from sweep.errors import InputError
 from sweep.models.weights import Layers
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of
 from sweep.stages.loaded import Context
+from sweep.stages.memory import worker_bytes
 from sweep.storage.store import Store
 
 

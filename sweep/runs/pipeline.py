@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from sweep.actors.cluster import cluster, share_context
-from sweep.actors.memory import trial_bytes
 from sweep.actors.nodes import Nodes
 from sweep.actors.pool import Failure, WorkerPool
 from sweep.actors.ranks import Rankers
@@ -23,6 +22,7 @@ from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
 from sweep.stages import STAGES, all_units, columns_of, index_of_study
 from sweep.stages.finetune import epoch_units, model_units
+from sweep.stages.memory import trial_bytes
 from sweep.storage.checksums import STUDY, write_files
 from sweep.storage.index import INDEX
 from sweep.storage.store import Store, Unit

@@ -1,7 +1,7 @@
 """What a worker takes, from the plan's numbers: it grows with what it holds, and is what was measured."""
 
-from sweep.actors.memory import PROCESS_BYTES, trial_bytes, worker_bytes
 from sweep.plan import make_plan
+from sweep.stages.memory import PROCESS_BYTES, trial_bytes, worker_bytes
 from tests.studies import SmallStudy
 
 
