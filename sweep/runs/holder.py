@@ -99,16 +99,14 @@ def write_holder(files: Files, holder: Holder) -> None:
 def is_alive(files: Files, holder: Holder, tempo: Tempo | None = None) -> bool:
     """Whether the run that holds the lease is alive, as far as can be told from here.
 
-    A machine's clock may be wrong, so an old heartbeat from another machine is watched for a while before the
-    run counts as dead: this takes up to three beats.
+    A clock may be wrong, or be set while a run goes on, so a heartbeat that looks old, or lies ahead, is watched for a
+    while before the run counts as dead: this takes up to three beats.
     """
     tempo = tempo or tempo_of(files)
     if holder.dead:
         return False
     if 0 <= time.time() - holder.heartbeat <= tempo.stale:
         return True
-    if holder.here:
-        return False
     for _ in range(3):
         time.sleep(tempo.beat)
         current = read_holder(files)

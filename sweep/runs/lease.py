@@ -15,6 +15,7 @@ import fcntl
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Request:
     owner: str
     """The run that is meant."""
     wish: Wish
+    number: str = ""
+    """Tells it from an equal request before it."""
 
 
 _REQUEST = TypeAdapter(Request)
@@ -92,6 +95,8 @@ class Lease:
         self._tempo = tempo or tempo_of(files)
         self._holder = Holder.of_this_process()
         self._doing = ("", 0, 0)
+        self._heard: Request | None = None
+        """The last request that was passed on; it may not have been possible to remove it."""
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -147,47 +152,48 @@ class Lease:
         write_holder(self._files, holder)
 
     def _renew(self) -> None:
-        """Beat until released; between beats, look for requests."""
+        """Beat until released; between beats, look for requests. No error ends this: the run would seem dead."""
         tempo, beaten, troubled = self._tempo, time.monotonic(), False
         while not self._released.wait(min(1.0, tempo.beat) if self._files.local else tempo.beat):
             try:
-                wish = self._wish()
-                if time.monotonic() - beaten >= tempo.beat:
-                    with _locked(self._files):
-                        current = read_holder(self._files)
-                        if owner_of(current) != self._holder.owner:
-                            self._on_loss(current)
-                            return
-                        self._write()
-                    beaten = time.monotonic()
-                    if troubled:
-                        self._on_trouble(None)
-                        troubled = False
-            except (WorkError, OSError) as error:
-                self._on_trouble(str(error))
+                self._look_for_request()
+                if time.monotonic() - beaten < tempo.beat:
+                    continue
+                with _locked(self._files):
+                    current = read_holder(self._files)
+                    if owner_of(current) != self._holder.owner:
+                        self._on_loss(current)
+                        return
+                    self._write()
+                beaten = time.monotonic()
+                if troubled:
+                    troubled = False
+                    self._on_trouble(None)
+            except Exception as error:
                 troubled = True
-                continue
-            if wish is not None:
-                self._on_wish(wish)
+                with suppress(Exception):
+                    self._on_trouble(str(error) or type(error).__name__)
 
-    def _wish(self) -> Wish | None:
-        """What another terminal has asked of this run, once."""
+    def _look_for_request(self) -> None:
+        """Pass on what another terminal has asked of this run, once, before anything can go wrong with it."""
         with _locked(self._files):
             content = content_of(self._files, REQUEST)
             if content is None:
-                return None
+                return
+            try:
+                request = _REQUEST.validate_json(content)
+            except ValidationError:
+                request = None
+            if request is not None and request.owner == self._holder.owner and request != self._heard:
+                self._heard = request
+                self._on_wish(request.wish)
             self._files.delete(REQUEST)
-        try:
-            request = _REQUEST.validate_json(content)
-        except ValidationError:
-            return None
-        return request.wish if request.owner == self._holder.owner else None
 
 
 def ask(files: Files, holder: Holder, wish: Wish) -> None:
     """Ask the run that holds the lease for something; it looks every few seconds."""
     with _locked(files):  # else the run might remove this request for an earlier one that it has just read
-        files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, wish)))
+        files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, wish, uuid.uuid4().hex)))
 
 
 def drop(files: Files, holder: Holder) -> None:

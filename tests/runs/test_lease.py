@@ -172,8 +172,10 @@ def test_the_dead_lose_their_lease_and_the_living_keep_it(files: Files) -> None:
         pass
 
 
-def test_a_wrong_clock_does_not_make_the_living_dead(files: Files) -> None:
-    holder = write_lease(files, place="another machine", heartbeat=1.0)
+@pytest.mark.parametrize("changes", [{"place": "another machine", "heartbeat": 1.0}, {"heartbeat": 1e11}])
+def test_a_wrong_clock_does_not_make_the_living_dead(files: Files, changes: dict[str, Any]) -> None:
+    """One on another machine that is behind, and one on this machine that was set back while a run went on."""
+    holder = write_lease(files, **changes)
 
     refused = threading.Event()
 
@@ -279,6 +281,66 @@ def test_a_store_that_refuses_heartbeats_is_reported_and_so_is_its_return(
         recovered = events.get(timeout=10)
         while recovered is not None:
             recovered = events.get(timeout=10)
+
+
+def test_a_request_reaches_a_run_whose_heartbeats_are_refused(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: queue.Queue[Any] = queue.Queue()
+
+    def refuse(*_: object) -> None:
+        raise StoreError("refused")
+
+    with lease(files, events):
+        monkeypatch.setattr("sweep.runs.lease.write_holder", refuse)
+        assert events.get(timeout=10) == "refused"
+        ask(files, holder_of(files), "stop")
+        heard = [events.get(timeout=10)]
+        while heard[-1] == "refused":
+            heard.append(events.get(timeout=10))
+        assert heard[-1] == "stop"
+
+
+def test_a_request_that_cannot_be_removed_is_passed_on_once(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: queue.Queue[Any] = queue.Queue()
+    with lease(files, events) as held:
+        with monkeypatch.context() as patch:
+
+            def refuse(path: str) -> None:
+                raise StoreError("refused")
+
+            patch.setattr(held._files, "delete", refuse)
+            for wish in ("stop", "cancel"):
+                ask(files, holder_of(files), wish)
+                heard = [events.get(timeout=10) for _ in range(4)]
+                assert heard[heard.index(wish) :] == [wish, *["refused"] * (3 - heard.index(wish))]
+        ask(files, holder_of(files), "cancel")
+        while (event := events.get(timeout=10)) != "cancel":
+            assert event in ("refused", None)
+
+
+def test_no_error_silences_the_heart(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one that nobody thought of, nor one in telling of it, as to a terminal that is gone."""
+    told = threading.Event()
+
+    def tell(reason: str | None) -> None:
+        told.set()
+        raise OSError(5, "Input/output error")
+
+    with Lease(files, "study.yaml", print, print, tell, FAST):
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise ValueError("unforeseen")
+
+            patch.setattr("sweep.runs.lease.read_holder", fail)
+            assert told.wait(10)
+        before, until = holder_of(files).heartbeat, time.monotonic() + 10
+        while holder_of(files).heartbeat == before:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_a_root_that_cannot_be_made_is_a_line(tmp_path: Path) -> None:
