@@ -4,10 +4,13 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+from sweep.terminal.lasting import LastingStream
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of a stage where the output is no terminal."""
@@ -24,7 +27,7 @@ class Display:
     """Live bars on a terminal, plain lines elsewhere; both on standard error, so results can be piped."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=sys.stderr)
+        self._console = console or Console(file=cast(TextIO, LastingStream(sys.stderr)))
         self._live = self._console.is_terminal
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
@@ -88,7 +91,7 @@ class Display:
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line among the bars."""
-        self._console.print(Text(message, style=style))
+        self._console.print(Text(message, style=style), soft_wrap=True)
 
     def _rate(self, now: float) -> str:
         return f"{self._done / max(now - self._begun, 1e-3):.1f}/s" if self._done else ""
