@@ -1,6 +1,7 @@
 """The Ray cluster a run works on, and what is put into its memory once."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from sweep.models.weights import Layers
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of
 from sweep.stages.loaded import Context
+from sweep.stages.memory import worker_bytes
 from sweep.storage.store import Store
 
 
@@ -27,7 +29,8 @@ def cluster(address: str | None) -> Iterator[bool]:
     try:
         # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
         wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-        ray.init(address=wanted, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        with _without_hang_ups():
+            ray.init(address=wanted, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     except ConnectionError as error:
         raise InputError(
             f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"
@@ -36,6 +39,19 @@ def cluster(address: str | None) -> Iterator[bool]:
         yield is_joined(address)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _without_hang_ups() -> Iterator[None]:
+    """Start processes that no closing terminal ends: what they are at is finished first, as the run itself sees to it.
+
+    A hang-up that comes meanwhile reaches this process afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_joined(address: str | None) -> bool:
@@ -64,4 +80,5 @@ def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Con
         pixels=ray.put(plan.images.pixels),
         layers={name: ray.put(weights) for name, weights in layers.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
+        worker_bytes=worker_bytes(plan, layers) if layers else 0,
     )

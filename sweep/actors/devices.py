@@ -10,8 +10,8 @@ else in the package looks at the kind of device.
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import ray
 
@@ -25,6 +25,8 @@ class Share:
 
     cpus: float
     gpus: float
+    memory: int = 0
+    """Bytes, as far as the node says how many it has; Ray counts them and enforces none."""
 
     @property
     def threads(self) -> int:
@@ -32,17 +34,24 @@ class Share:
         return max(1, int(self.cpus))
 
 
-def shares_of(resources: Mapping[str, float]) -> list[Share]:
-    """The workers that a node with these Ray resources holds.
+def shares_of(resources: Mapping[str, float], worker_bytes: int = 0) -> list[Share]:
+    """The workers that a node with these Ray resources holds, where each takes so much memory.
 
-    A node with GPUs holds two workers per GPU, or one where it lacks the CPUs; its other CPUs stay free for them. A
-    node without GPUs holds one worker per CPU.
+    A node with GPUs holds two workers per GPU, or one where it lacks the CPUs or the memory; its other CPUs stay free
+    for them. A node without GPUs holds one worker per CPU; where fewer fit into its memory they share the CPUs. One
+    worker is always tried.
     """
     cpus, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
+    memory = resources.get("memory", 0.0)
+    fitting = max(1, int(memory // worker_bytes)) if memory and worker_bytes else sys.maxsize
+    own = int(min(worker_bytes, memory))
     if not gpus:
-        return [Share(cpus=1, gpus=0)] * int(cpus)
-    per_gpu = WORKERS_PER_GPU if cpus >= WORKERS_PER_GPU * gpus else 1
-    return [Share(cpus=min(1.0, cpus / (gpus * per_gpu)), gpus=1 / per_gpu)] * (gpus * per_gpu)
+        count = min(int(cpus), fitting)
+        return [Share(cpus=int(cpus) // count, gpus=0, memory=own)] * count if count else []
+    crowded = cpus < WORKERS_PER_GPU * gpus or fitting < WORKERS_PER_GPU * gpus
+    per_gpu = 1 if crowded else WORKERS_PER_GPU
+    share = Share(cpus=min(1.0, cpus / (gpus * per_gpu)), gpus=1 / per_gpu, memory=own)
+    return [share] * min(gpus * per_gpu, fitting)
 
 
 def alive_nodes() -> Mapping[str, Mapping[str, float]]:
@@ -50,10 +59,24 @@ def alive_nodes() -> Mapping[str, Mapping[str, float]]:
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
-def trial_share(nodes: Sequence[Mapping[str, Any]]) -> Share:
-    """What a Tune trial takes: a share of a GPU where any node has one, otherwise a CPU."""
-    shares = {share for resources in nodes for share in shares_of(resources)}
-    return max(shares, key=lambda share: (share.gpus, share.cpus), default=Share(cpus=1, gpus=0))
+def trial_share(nodes: Sequence[Mapping[str, float]], trial_bytes: int = 0) -> Share:
+    """What a Tune trial takes: a share of a GPU where any node has one, otherwise a CPU.
+
+    Ray starts no more trials on a node than fit into its memory; the largest node holds one in any case.
+    """
+    offers = [(share, resources.get("memory", 0.0)) for resources in nodes for share in shares_of(resources)]
+    best = max((share for share, _ in offers), key=lambda own: (own.gpus, own.cpus), default=Share(1, 0))
+    largest = max((memory for share, memory in offers if share == best), default=0.0)
+    return replace(best, memory=int(min(trial_bytes, largest)))
+
+
+def oom_kills() -> int:
+    """How many processes this machine's kernel has killed for want of memory; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 def configure_tensorflow(threads: int) -> None:

@@ -12,6 +12,11 @@ from sweep.models.weights import Preprocessing
 from sweep.numerics.masking import Array, Fill, replacements
 from sweep.storage.store import Store, Unit
 
+KEPT_BACKBONES = 2
+"""Backbones that a worker keeps: those of a usual study, whose pieces of work ask for them in turn."""
+KEPT_READOUTS, KEPT_BLOCKS, KEPT_LEVELS = 256, 8, 4
+"""Readouts, blocks of readouts, and features of unmasked or wholly masked images that a worker keeps."""
+
 Reference = Any
 """Something in the memory that all workers share; `Loaded.get` resolves it."""
 
@@ -34,6 +39,8 @@ class Context:
     layers: Mapping[str, Reference]
     """Convolution weights of each backbone."""
     preprocessing: Mapping[str, Preprocessing]
+    worker_bytes: int = 0
+    """Memory that a worker takes; 0 where the weights are not known."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,12 @@ class Loaded:
     def __init__(self, context: Context, get: Callable[[Reference], Any]) -> None:
         """`get` resolves the references of `context`."""
         self.context, self.store, self.get = context, context.store, get
-        self.network = functools.cache(self._load_network)
-        self.evaluator = functools.cache(self._make_evaluator)
-        self.readout = functools.lru_cache(maxsize=256)(self._load_readout)
-        self.readouts = functools.lru_cache(maxsize=8)(self._side_by_side)
-        self.unmasked = functools.lru_cache(maxsize=4)(self._compute_unmasked)
-        self.all_removed = functools.lru_cache(maxsize=4)(self._compute_all_removed)
+        self.network = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._load_network)
+        self.evaluator = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._make_evaluator)
+        self.readout = functools.lru_cache(maxsize=KEPT_READOUTS)(self._load_readout)
+        self.readouts = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._side_by_side)
+        self.unmasked = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_unmasked)
+        self.all_removed = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_all_removed)
         self.reference = ReferenceEngine()
 
     def inputs(self, backbone: str, images: tuple[int, ...]) -> Array:
