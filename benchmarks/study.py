@@ -221,7 +221,7 @@ def driver_memory() -> list[dict[str, Any]]:
     from sweep.actors.cluster import share_context
 
     # There are no maps to rank, and the idle workers never ask for them.
-    idle = {"sweep.actors.pool.Worker": _Idle, "sweep.actors.ranks.Rankers.of_maps": lambda *_: None}
+    idle = {"sweep.actors.seats.Worker": _Idle, "sweep.actors.ranks.Rankers.of_maps": lambda *_: None}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as patches:
         for place, instead in idle.items():
             patches.enter_context(patch(place, instead))
@@ -284,6 +284,10 @@ class _Idle:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
+
+    def start(self, token: Any) -> int:
+        """Answer."""
+        return 0
 
     def ready(self) -> None:
         """Answer."""

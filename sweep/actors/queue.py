@@ -1,18 +1,23 @@
 """The pieces of work that wait for a worker, drawn from a source that is read no further than needed."""
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from sweep.stages.stage import Piece
 
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of work, and how often it has failed."""
+    """A piece of work, how often it has failed, and on which nodes."""
 
     piece: Piece
     failures: int = 0
+    failed_on: frozenset[str] = frozenset()
+
+    def after_failure(self, node: str) -> "Task":
+        """The task once it has failed on a node."""
+        return replace(self, failures=self.failures + 1, failed_on=self.failed_on | {node})
 
 
 class Queue:
@@ -27,10 +32,17 @@ class Queue:
         """Let a task wait again."""
         self._returned.append(task)
 
-    def next(self) -> Task | None:
-        """Take the next task, or None where there is none."""
-        if self.holding(1):
-            return (self._ahead or self._returned).popleft()
+    def next(self, node: str = "", nodes: Collection[str] = ()) -> Task | None:
+        """Take the next task for a node, or None where there is none.
+
+        A task that has failed on the node is left to the others of `nodes`, as long as one of them has not failed at it.
+        """
+        if self.holding(1) and self._ahead:
+            return self._ahead.popleft()
+        for task in self._returned:
+            if node not in task.failed_on or task.failed_on.issuperset(nodes):
+                self._returned.remove(task)
+                return task
         return None
 
     def holding(self, at_most: int) -> int:

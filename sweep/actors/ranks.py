@@ -5,12 +5,13 @@ the workers' work. Tasks would do as well but for this: Ray ends processes that 
 so every source would wait for a process to start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
-from sweep.actors.devices import alive_nodes
+from sweep.actors.nodes import Nodes
+from sweep.actors.root import Token, check_root
 from sweep.numerics.masking import Order, random_ranks, removal_ranks
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
@@ -22,30 +23,47 @@ RETRIES = 2
 class Rankers:
     """Ranks for one stage; the actors end once this is gone and what was asked of them is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: Nodes | None = None) -> None:
+        self._nodes = nodes
         self._actors: list[Any] = []
+        """Those whose nodes see the store."""
+        self._any: Any = None
+        """One on whatever node, for what needs no store."""
         self._asked = 0
 
     def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
         """Ranks int32 (image, pixel) of the stored maps of one source."""
+        self._nodes = self._nodes or Nodes(store)
+        if len(self._actors) < len(self._nodes.usable()):
+            self._nodes.probe()
+            self._actors.append(_start(self._nodes.selector, self._nodes.token))
         return self._next().of_maps.remote(store, list(maps), order)
 
     def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> "ray.ObjectRef[Any]":
         """Ranks of the control `mask` ('random-k')."""
+        if not self._actors:
+            self._any = self._any or _start({}, None)
         return self._next().of_random.remote(mask, tuple(image_keys), pixels)
 
     def _next(self) -> Any:
-        if len(self._actors) < len(alive_nodes()):
-            # One that is lost starts again elsewhere and ranks again what was lost with it; maps that kill it are given
-            # up, and with them the pieces of work that wait for their ranks.
-            options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": RETRIES}
-            self._actors.append(ray.remote(**options, scheduling_strategy="SPREAD")(_Ranker).remote())
         self._asked += 1
-        return self._actors[self._asked % len(self._actors)]
+        return self._actors[self._asked % len(self._actors)] if self._actors else self._any
+
+
+def _start(selector: Mapping[str, str], token: Token | None) -> Any:
+    # One that is lost starts again elsewhere and ranks again what was lost with it; maps that kill it are given up, and
+    # with them the pieces of work that wait for their ranks.
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": RETRIES}
+    where = {"scheduling_strategy": "SPREAD", "label_selector": dict(selector)}
+    return ray.remote(**options, **where)(_Ranker).remote(token)
 
 
 class _Ranker:
     """The actor itself."""
+
+    def __init__(self, token: Token | None) -> None:
+        if token is not None:
+            check_root(token)
 
     def of_maps(self, store: Store, maps: list[Unit], order: Order) -> Any:
         return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)

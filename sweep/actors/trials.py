@@ -16,8 +16,11 @@ import numpy as np
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-from sweep.actors.devices import alive_nodes, configure_tensorflow, trial_share
-from sweep.actors.pool import last_line
+from sweep.actors.devices import Share, configure_tensorflow, trial_share
+from sweep.actors.nodes import Nodes
+from sweep.actors.reasons import last_line
+from sweep.actors.root import Token, check_root
+from sweep.errors import WorkError
 from sweep.plan import Model, Plan
 from sweep.stages.finetune import Trial, store_model, trial_of, validation_mask
 from sweep.storage.arrays import matrix
@@ -30,23 +33,50 @@ TRIAL_FAILURES = 2
 """How often a trial that died is started again."""
 
 
+class TrialError(WorkError):
+    """What went wrong in a trial, as a line: an error of any other kind may not survive the way to Tune and its files."""
+
+
+def _in_words(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn whatever a step raises into a TrialError, so that it ends this trial and no other."""
+
+    @functools.wraps(step)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        try:
+            return step(*args, **options)
+        except Exception as error:
+            raise TrialError(last_line(error)) from None
+
+    return wrapped
+
+
 class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
     """One trial: a step is an epoch."""
 
+    @_in_words
     def setup(
-        self, config: dict[str, Any], store: Store, trials: Mapping[str, Trial], validation: Any, threads: int
+        self,
+        config: dict[str, Any],
+        store: Store,
+        trials: Mapping[str, Trial],
+        validation: Any,
+        threads: int,
+        token: Token,
     ) -> None:
         """Keep what all trials of a worker share, and start the first model."""
+        check_root(token)
         configure_tensorflow(threads)
         self._store, self._trials, self._validation = store, trials, validation
         self._features = functools.lru_cache(maxsize=1)(self._read_features)
         self._begin(config)
 
+    @_in_words
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over the next model in the same process."""
         self._begin(new_config)
         return True
 
+    @_in_words
     def step(self) -> dict[str, Any]:
         """Train an epoch; after the last, store the model."""
         epoch = self._training.epoch()
@@ -85,12 +115,22 @@ class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
 
 
 class _Progress(Callback):  # type: ignore[misc]
-    """Passes what Tune reports on to MLflow and to the display."""
+    """Passes what Tune reports on to MLflow and to the display, and keeps what went wrong."""
 
     def __init__(self, tracker: Tracker, trials: Mapping[str, Trial], on_done: Callable[[int], None]) -> None:
         self._tracker, self._trials, self._on_done = tracker, trials, on_done
         self._pending: dict[str, list[dict[str, Any]]] = {}
         self._sent = time.monotonic()
+        self.problems: dict[str, str] = {}
+        """Why each model that failed did so, by model."""
+        self.died: list[str] = []
+        """Models whose process died."""
+        self.ended = "Ray Tune ended without it"
+        """Why the others that are not stored were not trained."""
+
+    def order(self, name: str) -> str:
+        """What models are sorted by."""
+        return self._trials[name].features[0].path
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune saves its callbacks for a restore; ours live with the driver, and nothing is restored
@@ -111,6 +151,19 @@ class _Progress(Callback):  # type: ignore[misc]
             self._tracker.finish_model(done.run_id, accuracies, done.model.cell.finetune.epochs)
         self._on_done(2)
 
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        name = trial.config["model"]
+        try:
+            error = trial.get_pickled_error() or WorkError(str(trial.get_error()))
+        except Exception as unreadable:
+            error = unreadable
+        # An error of the first step of a process comes within the text of another.
+        line = last_line(error)
+        told = line.rpartition(f"{TrialError.__name__}: ")[2]
+        self.problems[name] = told
+        if told == line:
+            self.died.append(name)
+
     def _flush(self) -> None:
         now = int(time.time() * 1000)
         for run_id, rows in self._pending.items():
@@ -125,39 +178,76 @@ def finetune(
     store: Store,
     tracker: Tracker,
     on_done: Callable[[int], None],
+    nodes: Nodes | None = None,
+    trial_bytes: int = 0,
 ) -> list[tuple[str, str]]:
     """Train and store `models`, calling `on_done` with the number of units stored.
 
-    Returns the id of every model that could not be trained, and why.
+    `trial_bytes` is the memory that a trial takes. Returns the id of every model that could not be trained, and why.
+    Raises WorkError where none of the `nodes` reaches the results root.
     """
+    nodes = nodes or Nodes(store)
+    nodes.probe(tensorflow=True)
     runs = tracker.start_models(models)
-    share = trial_share(list(alive_nodes().values()))
+    share = trial_share(list(nodes.usable().values()), trial_bytes)
     trials = {model.id: trial_of(plan, model, runs.get(model.id)) for model in models}
     validation = validation_mask(plan)
-    trainable = tune.with_parameters(
-        ReadoutTrial, store=store, trials=trials, validation=validation, threads=share.threads
+    progress = _Progress(tracker, trials, on_done)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            ReadoutTrial,
+            store=store,
+            trials=trials,
+            validation=validation,
+            threads=share.threads,
+            token=nodes.token,
+        ),
+        _bundle(share, nodes),
     )
+    _fit(plan.study.name, trainable, list(trials), progress, store)
+    # Processes that died may have been too many for the memory: their models are tried one at a time.
+    if died := [name for name in progress.died if store.missing([trials[name].model_unit])]:
+        _fit(plan.study.name, trainable, died, progress, store, at_once=1)
+    absent = {unit.label for unit in store.missing([trial.model_unit for trial in trials.values()])}
+    return [(name, progress.problems.get(name, progress.ended)) for name in trials if name in absent]
+
+
+def _bundle(share: Share, nodes: Nodes) -> tune.PlacementGroupFactory:
+    """What a trial takes, on a node that is not set aside."""
+    wanted = {"CPU": share.cpus, "GPU": share.gpus, "memory": share.memory}
+    where = {"bundle_label_selector": [nodes.selector]} if nodes.selector else {}
+    return tune.PlacementGroupFactory([{kind: amount for kind, amount in wanted.items() if amount}], **where)
+
+
+def _fit(
+    name: str, trainable: Any, models: Sequence[str], progress: _Progress, store: Store, at_once: int = 0
+) -> None:
+    """Let Tune train `models`; what went wrong is in `progress`. `at_once` limits how many, where it is not 0."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the tables and MLflow keep what these would
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C is the pipeline's to handle
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer display prints even when told not to
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told in a line, by the pipeline
+    progress.died.clear()
     # Tune's own files are scratch: what a study keeps is in the store, and missing models are found there.
     with store.scratch("tune") as scratch:
-        results = Tuner(
-            tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus}),
+        tuner = Tuner(
+            trainable,
             # Models of one backbone follow each other, so that a worker reads each backbone's features once.
-            param_space={
-                "model": tune.grid_search(sorted(trials, key=lambda name: trials[name].features[0].path))
-            },
-            tune_config=TuneConfig(reuse_actors=True),
+            param_space={"model": tune.grid_search(sorted(models, key=progress.order))},
+            tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=at_once or None),
             run_config=RunConfig(
-                name=plan.study.name,
+                name=name,
                 storage_path=scratch,
                 failure_config=FailureConfig(max_failures=TRIAL_FAILURES),
                 # A model trains in seconds to minutes; one that is lost starts again.
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[_Progress(tracker, trials, on_done)],
+                callbacks=[progress],
                 verbose=0,
             ),
-        ).fit()
-    return [(r.config["model"], last_line(r.error)) for r in results if r.error is not None]
+        )
+        try:
+            tuner.fit()
+        except (
+            Exception
+        ) as error:  # Tune itself has failed: the models that it did not come to are told with it
+            progress.ended = f"Ray Tune ended: {last_line(error)}"

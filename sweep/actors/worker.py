@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import ray
 
-from sweep.actors.devices import configure_tensorflow
+from sweep.actors.devices import configure_tensorflow, oom_kills
 from sweep.actors.measuring import measure
+from sweep.actors.root import Token, check_root
 from sweep.stages.loaded import Context, Loaded
 from sweep.stages.stage import Piece
 
@@ -18,8 +19,16 @@ class Worker:
         configure_tensorflow(threads)
         self._loaded: Loaded | None = None
 
+    def start(self, token: Token) -> int:
+        """Prove that this process reaches the run's results root; returns how often its kernel ran out of memory.
+
+        Raises RootError where it does not.
+        """
+        check_root(token)
+        return oom_kills()
+
     def ready(self) -> None:
-        """Answer, which says that the process has started."""
+        """Answer, which says that the process lives."""
 
     def do(self, context: "Sequence[ray.ObjectRef[Context]]", piece: Piece) -> None:
         """Compute and store the units of a piece; `context` holds a reference, resolved at the first call."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from sweep.actors.cluster import cluster, share_context
+from sweep.actors.nodes import Nodes
 from sweep.actors.pool import Failure, WorkerPool
 from sweep.actors.ranks import Rankers
 from sweep.actors.trials import finetune
@@ -21,6 +22,7 @@ from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
 from sweep.stages import STAGES, all_units, columns_of, index_of_study
 from sweep.stages.finetune import epoch_units, model_units
+from sweep.stages.memory import trial_bytes
 from sweep.storage.checksums import STUDY, write_files
 from sweep.storage.index import INDEX
 from sweep.storage.store import Store, Unit
@@ -136,19 +138,20 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
         store.write(unit, plan.images.table, columns_of(plan, "images"))
         run.advance(1)
     run.finish()
-    context = share_context(plan, layers, store)
-    with WorkerPool(context, growing=joined) as pool:
+    context, nodes = share_context(plan, layers, store), Nodes(store, run.display.say)
+    with WorkerPool(context, nodes, growing=joined) as pool:
         _stage(run, pool, "features")
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
-    problems = finetune(plan, models, store, run.tracker, run.advance) if models else []
+    memory = trial_bytes(plan, layers)
+    problems = finetune(plan, models, store, run.tracker, run.advance, nodes, memory) if models else []
     run.finish(
         [
             failed("finetune", [model_units(plan)[name], epoch_units(plan)[name]], why)
             for name, why in problems
         ]
     )
-    with WorkerPool(context, growing=joined) as pool:
+    with WorkerPool(context, nodes, growing=joined) as pool:
         for stage in ("predictions", "relevance", "similarity", "masking"):
             _stage(run, pool, stage)
 
@@ -158,7 +161,7 @@ def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
     assert pieces is not None, f"{stage} has no pieces of work"
 
     def work(missing: list[Unit]) -> list[Failure]:
-        return pool.run(pieces(run.plan, run.store, set(missing), Rankers()), run.advance)
+        return pool.run(pieces(run.plan, run.store, set(missing), Rankers(pool.nodes)), run.advance)
 
     wanted = run.missing(stage)
     with run.interrupts.draining(pool.drain):

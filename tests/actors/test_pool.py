@@ -2,20 +2,24 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError, RayError
 
 from sweep.actors import worker
-from sweep.actors.devices import Share
-from sweep.actors.pool import IN_FLIGHT, WorkerPool, _Seat, _verdict
+from sweep.actors.devices import Share, oom_kills
+from sweep.actors.nodes import Nodes
+from sweep.actors.pool import IN_FLIGHT, WorkerPool
 from sweep.actors.queue import Queue, Task
+from sweep.actors.seats import Seat, verdict
 from sweep.actors.worker import do_piece
+from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.stages.loaded import Context, Loaded
 from sweep.stages.similarity import SimilarityPiece, Wanted
@@ -42,7 +46,7 @@ class Worker(worker.Worker):
 
 @pytest.fixture(autouse=True)
 def _light_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweep.actors.pool.Worker", Worker)
+    monkeypatch.setattr("sweep.actors.seats.Worker", Worker)
 
 
 @pytest.fixture
@@ -155,14 +159,94 @@ def test_the_piece_behind_a_stored_one_is_blamed_for_a_death(store: Store, death
     pieces = [piece(store, index, maps) for index in range(3)]
     do_piece(Loaded(context(store), ray.get), pieces[0])
     actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
-    seat = _Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
+    seat = Seat(ray.get_runtime_context().get_node_id(), Share(1, 0), actor, ready=True)
     seat.flying.extend((object(), Task(one)) for one in pieces)
     queue, done = Queue([]), list[int]()
     pool = WorkerPool(context(store))
     pool._seats.append(seat)
     assert pool._lost(seat, death, queue, done.append) == ()
     assert done == [1]
-    assert [queue.next(), queue.next(), queue.next()] == [Task(pieces[1], 1), Task(pieces[2]), None]
+    assert [queue.next(), queue.next(), queue.next()] == [
+        Task(pieces[1], 1, frozenset([seat.node])),
+        Task(pieces[2]),
+        None,
+    ]
+
+
+class _TwoArgumentError(Exception):
+    """Cannot be read again where it arrives: unpickling calls it with the one argument that it passed on."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+class BrokenStore(Store):
+    """Raises where the unit 'poisoned' is read, and notes each time in the file `reads`."""
+
+    def read(self, units: Iterable[Unit], columns: Sequence[str] | None = None) -> pa.Table:
+        wanted = list(units)
+        if any(unit.label == "poisoned" for unit in wanted):
+            with (Path(self.root) / "reads").open("a") as file:
+                file.write("x")
+            self.fail()
+        return super().read(wanted, columns)
+
+    def fail(self) -> None:
+        raise _TwoArgumentError("no", "reason")
+
+
+class GreedyStore(BrokenStore):
+    """Finds no memory left where the unit 'poisoned' is read."""
+
+    def fail(self) -> None:
+        raise MemoryError("cannot allocate 9 GiB")
+
+
+def test_an_error_that_cannot_be_read_here_is_the_fault_of_its_piece(tmp_path: Path) -> None:
+    store = BrokenStore(str(tmp_path))
+    pieces = around_poison(store, 3)
+    with WorkerPool(context(store)) as pool:
+        (failure,) = pool.run(pieces, lambda _: None)
+    assert failure.piece == pieces[1]
+    assert failure.attempts == 3
+    assert failure.reason.endswith("no: reason")
+    assert (tmp_path / "reads").read_text() == "xxx"
+    assert store.missing(units(pieces)) == units([pieces[1]])
+
+
+def test_where_memory_runs_out_workers_are_fewer_before_the_piece_is_blamed(tmp_path: Path) -> None:
+    store, said = GreedyStore(str(tmp_path)), list[str]()
+    pieces = around_poison(store, 8)
+    nodes = Nodes(store, said.append)
+    with WorkerPool(context(store), nodes) as pool:
+        (failure,) = pool.run(pieces, lambda _: None)
+    assert failure.piece == pieces[1]
+    assert failure.attempts == 3
+    assert "MemoryError: cannot allocate 9 GiB" in failure.reason
+    assert (tmp_path / "reads").read_text() == "x" + "xxx"
+    assert store.missing(units(pieces)) == units([pieces[1]])
+    (line,) = said
+    assert line.endswith("out of memory with 2 workers; this node goes on with 1 worker")
+    assert nodes.most_workers(ray.get_runtime_context().get_node_id()) > 2
+
+
+def test_a_kill_by_the_kernel_is_put_down_to_one_death(store: Store) -> None:
+    node = ray.get_runtime_context().get_node_id()
+    nodes = Nodes(store)
+    nodes.started(node, oom_kills())
+    assert not nodes.has_killed(node)
+    # As after two kills more than there have been.
+    nodes._kills[node] -= 2
+    assert [nodes.has_killed(node) for _ in range(3)] == [True, True, False]
+
+
+def test_where_no_node_sees_the_results_one_line_ends_the_run(store: Store) -> None:
+    maps, nodes = (map_unit(store, "first"), map_unit(store, "second")), Nodes(store)
+    store.files.delete(nodes.token.path)
+    with WorkerPool(context(store), nodes) as pool, pytest.raises(WorkError) as refused:
+        pool.run([piece(store, 1, maps)], lambda _: None)
+    assert f" does not see {store.root}: use a folder that all nodes mount" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
@@ -181,11 +265,11 @@ def test_where_the_store_refuses_nothing_is_tried_again(store: Store) -> None:
 def test_a_worker_that_does_not_answer_is_asked_until_it_is_known_whether_it_died() -> None:
     unavailable = ActorUnavailableError("socket closed", None)
     actor: Any = ray.remote(max_restarts=0)(Worker).remote(1)
-    seat = _Seat("node", Share(1, 0), actor)
+    seat = Seat("node", Share(1, 0), actor)
     ray.get(actor.ready.remote())
-    assert _verdict(seat, unavailable) is unavailable
+    assert verdict(seat, unavailable) is unavailable
     kill_workers()
-    assert isinstance(_verdict(seat, unavailable), ActorDiedError)
+    assert isinstance(verdict(seat, unavailable), ActorDiedError)
 
 
 def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store) -> None:

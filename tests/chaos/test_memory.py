@@ -1,16 +1,22 @@
-"""A piece of work that takes all memory: Ray's own monitor kills its worker, and the others are done all the same."""
+"""A piece of work that takes all memory: Ray's monitor, or the kernel, kills its worker, and the others are done."""
 
+import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import ray
 
-from sweep.actors.pool import ATTEMPTS, WorkerPool
+from sweep.actors.devices import oom_kills
+from sweep.actors.nodes import ATTEMPTS, Nodes
+from sweep.actors.pool import WorkerPool
 from sweep.storage.store import Store, Unit
-from tests.actors.test_pool import around_poison, context, units
+from tests.actors.test_pool import Worker, around_poison, context, units
+from tests.chaos.harness import named, wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -56,4 +62,49 @@ def test_a_piece_that_takes_all_memory_is_given_up_and_the_others_are_done(tmp_p
     assert failure.piece == pieces[1]
     assert failure.attempts == ATTEMPTS
     assert "memory" in failure.reason
+    assert store.missing(units(pieces)) == units([pieces[1]])
+
+
+@pytest.fixture
+def _two_workers_in_a_small_group() -> Iterator[None]:
+    """Every worker that starts on this Ray goes into a control group of 1 GiB, whose limit the kernel enforces."""
+    group = Path("/sys/fs/cgroup/memory/sweep-test")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(2**30))
+    except OSError as error:
+        pytest.skip(f"needs leave to make a control group: {error}")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ended = threading.Event()
+
+    def enlist() -> None:
+        while not ended.wait(0.05):
+            for process in named(os.getpid(), "ray::Worker"):
+                with suppress(OSError):
+                    (group / "cgroup.procs").write_text(str(process))
+
+    thread = threading.Thread(target=enlist)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+    ray.shutdown()
+    assert wait_until(lambda: not (group / "cgroup.procs").read_text(), 30)
+    group.rmdir()
+
+
+@pytest.mark.usefixtures("_two_workers_in_a_small_group")
+def test_after_a_kill_by_the_kernel_there_are_fewer_workers_before_a_piece_is_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweep.actors.seats.Worker", Worker)
+    store, said = HungryStore(str(tmp_path)), list[str]()
+    pieces, before = around_poison(store, 6), oom_kills()
+    with WorkerPool(context(store), Nodes(store, said.append)) as pool:
+        (failure,) = pool.run(pieces, lambda _: None)
+    assert failure.piece == pieces[1]
+    assert failure.attempts == ATTEMPTS
+    assert oom_kills() - before >= 1 + ATTEMPTS
+    (line,) = said
+    assert line.endswith("out of memory with 2 workers; this node goes on with 1 worker")
     assert store.missing(units(pieces)) == units([pieces[1]])

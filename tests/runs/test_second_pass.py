@@ -9,7 +9,8 @@ from ray.exceptions import ActorUnavailableError
 from rich.console import Console
 
 from sweep.actors.cluster import share_context
-from sweep.actors.pool import ATTEMPTS, WorkerPool
+from sweep.actors.nodes import ATTEMPTS
+from sweep.actors.pool import WorkerPool
 from sweep.errors import WorkError
 from sweep.numerics.readout import Readout
 from sweep.plan import make_plan
@@ -51,7 +52,7 @@ class ForgetfulStore(Store):
 
 @pytest.fixture(autouse=True)
 def _cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("sweep.actors.pool.Worker", Worker)
+    monkeypatch.setattr("sweep.actors.seats.Worker", Worker)
     ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()
