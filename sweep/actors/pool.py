@@ -67,7 +67,8 @@ class WorkerPool:
         # worker once.
         self._context = [ray.put(context)]
         self._store, self._worker_bytes = context.store, context.worker_bytes
-        self._nodes = nodes or Nodes(context.store)
+        self.nodes = nodes or Nodes(context.store)
+        """What is known of the cluster's nodes."""
         self._growth = Growth() if growing else None
         self._seats: list[Seat] = []
         self._calls: dict[Any, Seat] = {}
@@ -123,8 +124,8 @@ class WorkerPool:
         self._looked = now
         for seat in [seat for seat in self._surplus() if not seat.flying]:
             self._dismiss(seat)
-        for node, resources in self._nodes.usable().items():
-            lacking = self._nodes.shares(node, resources, self._worker_bytes)
+        for node, resources in self.nodes.usable().items():
+            lacking = self.nodes.shares(node, resources, self._worker_bytes)
             for seat in self._seats:
                 if seat.node == node and seat.share in lacking:
                     lacking.remove(seat.share)
@@ -136,7 +137,7 @@ class WorkerPool:
 
     def _start(self, node: str, share: Share) -> Seat:
         seat = Seat(node, share, start_worker(node, share))
-        self._calls[seat.actor.start.remote(self._nodes.token)] = seat
+        self._calls[seat.actor.start.remote(self.nodes.token)] = seat
         return seat
 
     def _surplus(self) -> list[Seat]:
@@ -144,7 +145,7 @@ class WorkerPool:
         found: list[Seat] = []
         for node in {seat.node for seat in self._seats}:
             own = [seat for seat in self._seats if seat.node == node]
-            found += own[self._nodes.most_workers(node) :]
+            found += own[self.nodes.most_workers(node) :]
         return found
 
     def _feed(self, queue: Queue) -> None:
@@ -170,19 +171,19 @@ class WorkerPool:
             return self._refused(seat, self._landed(seat, call), error, queue)
         if not seat.ready:
             seat.ready = True
-            self._nodes.started(seat.node, answer)
+            self.nodes.started(seat.node, answer)
             return ()
         task = self._landed(seat, call)
         on_done(len(task.piece.units))
-        self._nodes.succeeded(seat.node, task.failed_on)
+        self.nodes.succeeded(seat.node, task.failed_on)
         return ()
 
     def _refused(self, seat: Seat, task: Task, error: RayError, queue: Queue) -> Iterable[Failure]:
         """A piece of work ended with an error, and its worker lives."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, StoreError):
-            if self._nodes.alone_lost_root(seat.node):
-                self._nodes.set_aside(seat.node, f"{self._nodes.name(seat.node)}: {cause}")
+            if self.nodes.alone_lost_root(seat.node):
+                self.nodes.set_aside(seat.node, f"{self.nodes.name(seat.node)}: {cause}")
                 queue.put_back(task)
                 return ()
             self.drain()
@@ -204,31 +205,31 @@ class WorkerPool:
         """A worker is gone: the task it was at has failed, unless its node went with it; those behind wait again."""
         error = verdict(seat, error)
         self._looked = 0.0
-        node, node_lives = seat.node, seat.node in self._nodes.usable()
+        node, node_lives = seat.node, seat.node in self.nodes.usable()
         workers = sum(other.node == node for other in self._seats)
         self._dismiss(seat)
         memory = node_lives and (lacks_memory(error) or self._was_killed_for_memory(node, error, workers))
         if memory and workers > 1:
-            self._nodes.ran_out_of_memory(node, workers)
+            self.nodes.ran_out_of_memory(node, workers)
             return self._put_back(seat, queue, on_done)
         if not seat.ready:
             if isinstance(cause := getattr(error, "cause", None), RootError):
-                self._nodes.set_aside(node, str(cause))
+                self.nodes.set_aside(node, str(cause))
             elif node_lives:
                 ready = sum(other.node == node and other.ready for other in self._seats)
-                self._nodes.died_at_start(node, last_line(error), ready)
+                self.nodes.died_at_start(node, last_line(error), ready)
             return ()
         if not node_lives or isinstance(error, UNREACHABLE):
             return self._put_back(seat, queue, on_done)
         failures = self._put_back(seat, queue, on_done, f"its worker died: {last_line(error)}")
         if memory and failures:
-            self._nodes.forgive_memory()
+            self.nodes.forgive_memory()
         return failures
 
     def _was_killed_for_memory(self, node: str, error: RayError, workers: int) -> bool:
         """Whether the kernel ended a worker; Ray cannot tell that from a crash. A lone worker's piece is blamed anyway."""
-        asked = workers > 1 or self._nodes.most_workers(node) < sys.maxsize
-        return asked and isinstance(error, ActorDiedError) and self._nodes.has_killed(node)
+        asked = workers > 1 or self.nodes.most_workers(node) < sys.maxsize
+        return asked and isinstance(error, ActorDiedError) and self.nodes.has_killed(node)
 
     def _dismiss(self, seat: Seat) -> None:
         """End a worker, and hear no more of its calls."""
@@ -238,7 +239,7 @@ class WorkerPool:
 
     def _leave_unusable(self, queue: Queue, on_done: Callable[[int], None]) -> None:
         """End the workers of nodes that were set aside."""
-        for seat in [seat for seat in self._seats if self._nodes.is_aside(seat.node)]:
+        for seat in [seat for seat in self._seats if self.nodes.is_aside(seat.node)]:
             self._dismiss(seat)
             self._put_back(seat, queue, on_done)
 

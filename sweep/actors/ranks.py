@@ -24,8 +24,8 @@ RETRIES = 2
 class Rankers:
     """Ranks for one stage; the actors end once this is gone and what was asked of them is done."""
 
-    def __init__(self) -> None:
-        self._nodes: Nodes | None = None
+    def __init__(self, nodes: Nodes | None = None) -> None:
+        self._nodes = nodes
         self._actors: list[Any] = []
         """Those whose nodes see the store."""
         self._any: Any = None

@@ -161,7 +161,7 @@ def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
     assert pieces is not None, f"{stage} has no pieces of work"
 
     def work(missing: list[Unit]) -> list[Failure]:
-        return pool.run(pieces(run.plan, run.store, set(missing), Rankers()), run.advance)
+        return pool.run(pieces(run.plan, run.store, set(missing), Rankers(pool.nodes)), run.advance)
 
     wanted = run.missing(stage)
     with run.interrupts.draining(pool.drain):

@@ -14,14 +14,19 @@ from sweep.models.network import backbone_network
 from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
-from sweep.stages import features, masking, relevance
+from sweep.stages import features, masking, relevance, similarity
 from sweep.stages.loaded import KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
 
 VALUE = 4
 """Bytes of a float32."""
-PROCESS_BYTES = 700e6
-"""A worker with TensorFlow and its traced graphs, before it holds anything of the study."""
-PASS_COPIES = 4
+PROCESS_BYTES = 500e6
+"""A worker with TensorFlow, before it holds anything of the study: 350 MB of its own once TensorFlow computes, and its
+part of 420 MB of libraries that the workers of a node share.
+
+Measured on real workers that had done pieces of every kind, in memory of their own, and with the libraries, against the
+estimate: 0.9 and 1.4 GB against 1.5 GB on the demo's networks at 96 px; 2.6 and 3.2 GB against 3.0 GB on two VGG-16
+(random:1, random:2) at 96 px, both with 20 models and at the peak in relevance."""
+PASS_COPIES = 3
 """Tensors as large as a layer's input and output together that are alive during a forward pass."""
 BATCH_PIXELS = 400_000
 """Input pixels per forward pass, as in sweep.numerics.evaluation, which this module must not import for TensorFlow."""
@@ -122,13 +127,13 @@ def _relevance(plan: Plan, backbone: str, network: Network) -> float:
     models = sum(model.cell.pretraining == backbone for model in plan.models)
     images, largest = min(relevance.CHUNK, len(plan.selected)), max(map(prod, network.shapes))
     wanted = VALUE * images * (2 * sum(map(prod, network.shapes)) + 3 * models * largest)
-    return min(wanted, LRP_BYTES) * 2 + VALUE * images * models * prod(network.input_shape[:2])
+    return min(wanted, LRP_BYTES) + VALUE * images * models * prod(network.input_shape[:2])
 
 
 def _similarity(plan: Plan) -> float:
-    """Maps of 16 models in float64, and those of one more."""
+    """Maps of some models in float64, those of one more, and a copy of one."""
     images = min(relevance.CHUNK, len(plan.selected))
-    return 2 * VALUE * 18 * images * plan.study.dataset.input_size**2
+    return 2 * VALUE * (similarity.MODELS + 2) * images * plan.study.dataset.input_size**2
 
 
 def _masking(plan: Plan, backbone: str, network: Network) -> float:

@@ -91,7 +91,7 @@ class Display:
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line among the bars."""
-        self._console.print(Text(message, style=style))
+        self._console.print(Text(message, style=style), soft_wrap=True)
 
     def _rate(self, now: float) -> str:
         return f"{self._done / max(now - self._begun, 1e-3):.1f}/s" if self._done else ""

@@ -104,4 +104,5 @@ def test_a_node_where_workers_die_at_their_start_is_set_aside(study: SmallStudy)
     assert done.returncode == 0, done.stderr
     told = " ".join(done.stderr.split())
     assert told.count("this node is set aside, the others go on") == 1
-    assert "workers die at their start: " in told
+    # Where features are too few for three workers to die, what looks at the nodes before the trials finds it.
+    assert "workers die at their start: " in told or "nothing starts there: " in told
