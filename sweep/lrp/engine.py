@@ -16,6 +16,7 @@ from sweep.errors import InputError
 from sweep.lrp.composites import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
 from sweep.lrp.network import Dense, Flatten, FloatArray, Network
+from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import Tensor, Weights, prepare
 from sweep.lrp.steps import steps as describe
@@ -217,6 +218,7 @@ class _Head:
         self._program = program_of(steps)
         self._weights: list[Weights] = [{}, prepare(readout, steps[1])]
 
+    @full_precision()
     def logits(self, output: Tensor) -> FloatArray:
         """Logits (image, class) of the backbone's output."""
         features = tf.reshape(output, (-1, self._readout.kernel.shape[0]))

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sweep.keys import generator
+from sweep.lrp.precision import full_precision
 from sweep.study import Finetune
 
 Array = np.ndarray[Any, Any]
@@ -88,6 +89,7 @@ class ReadoutTraining:
         self._state = (weights, zeros, zeros, tf.constant(0.0))
         self.epochs_done = 0
 
+    @full_precision()
     def epoch(self) -> EpochMetrics:
         """Train for one pass over the training images and report both splits as they stand after it."""
         count, size = len(self._train_labels), min(self._settings.batch_size, len(self._train_labels))
