@@ -137,7 +137,7 @@ def test_blocks_in_several_threads_restore_the_settings_once() -> None:
 
 def test_an_environment_that_makes_onednn_round_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ONEDNN_MODE, "BF16")
-    with pytest.raises(InputError, match="ONEDNN_DEFAULT_FPMATH_MODE=BF16: .*unset it"):
+    with pytest.raises(InputError, match=r"ONEDNN_DEFAULT_FPMATH_MODE=BF16: .*unset it"):
         _forward()
     monkeypatch.setenv(ONEDNN_MODE, "strict")
     _forward()
