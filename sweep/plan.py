@@ -161,7 +161,7 @@ def _models(
         if untrained:
             raise InputError(
                 f"factors.task: no training image has {cell.task} '{min(untrained)}'; "
-                f"add images, or set dataset.stratify to '{cell.task}'"
+                f"add images to train on, or set dataset.stratify to '{cell.task}' if the study draws the split"
             )
         key = key_of(
             "model", cell.model_id, backbones[cell.pretraining].key, images.keys, images.ids, named, split,

@@ -127,7 +127,7 @@ def test_bad_manifest_rows_are_named_together(tmp_path: Path) -> None:
     [
         ("file,identity", "has no column path"),
         ("path,identity,identity", "names a column twice"),
-        ("path,identity,split", "column split: the study makes a column of that name itself"),
+        ("path,identity,image_id", "column image_id: the study makes a column of that name itself"),
     ],
 )
 def test_bad_manifest_headers(tmp_path: Path, header: str, expected: str) -> None:
