@@ -2,9 +2,9 @@
 
 Threads: Ray's own start-up exports OMP_NUM_THREADS=1 on a cluster, so an actor sets its thread counts itself,
 from the CPUs Ray gave it. GPUs: TensorFlow would take all of a GPU's memory at start; growth lets several
-actors share one. Ray only sets CUDA_VISIBLE_DEVICES and enforces no share of memory. On GPUs since Ampere TensorFlow
-would round the factors of convolutions to TF32's 10 bits, which no map could be held to the reference with. Nothing
-else in the package looks at the kind of device.
+actors share one. Ray only sets CUDA_VISIBLE_DEVICES and enforces no share of memory. Nothing else in the package looks
+at the kind of device. Nothing here changes what is computed: precision is `sweep.lrp.precision`'s to guarantee, also for
+callers that are no worker.
 """
 
 import os
@@ -93,4 +93,3 @@ def configure_tensorflow(threads: int) -> None:
         del sys.modules["keras"]
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.experimental.enable_tensor_float_32_execution(False)

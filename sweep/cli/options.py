@@ -32,3 +32,9 @@ def open_study(study: Path, results: str) -> tuple[Plan, Store]:
 def open_files(study: Path, results: str) -> Files:
     """The results of a study, without reading what the study names."""
     return Files(f"{results.rstrip('/')}/{load_study(study).name}")
+
+
+def say_notes(plan: Plan) -> None:
+    """Say what a user should know about the study's images, a line each on standard error."""
+    for note in plan.images.notes:
+        click.echo(f"note: {note}", err=True)

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sweep.cli.options import address_option, open_study, results_option, study_argument
+from sweep.cli.options import address_option, open_study, results_option, say_notes, study_argument
 from sweep.cli.study import show
 from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
@@ -59,6 +59,7 @@ def plan(
     """
     planned, store = open_study(study, results)
     show(planned, store)
+    say_notes(planned)
     layers = planned.load_layers()
     here = size_of(planned, layers)
     speed = _speed(planned, layers, here, results, address) if timed or gpu else None

@@ -8,7 +8,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from sweep.cli.options import DEFAULT_RESULTS, address_option, open_study, results_option, study_argument
+from sweep.cli.options import (
+    DEFAULT_RESULTS,
+    address_option,
+    open_study,
+    results_option,
+    say_notes,
+    study_argument,
+)
 from sweep.errors import Stopped, WorkError
 from sweep.plan import Plan
 from sweep.runs.health import notes, set_damaged_aside
@@ -39,6 +46,7 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
+    say_notes(plan)
     from sweep.report.summary import summarise
     from sweep.runs.pipeline import run_study
     from sweep.terminal.progress import Display

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from sweep.data.alike import look_alike
+from sweep.data.notes import notes_of
 from sweep.data.sources import read_source
 from sweep.errors import InputError
 from sweep.keys import key_of, key_of_array
@@ -31,6 +33,8 @@ class Images:
     """Content key of each image as the networks see it."""
     places: tuple[str, ...]
     """Where each image comes from: file and row or index, for messages."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about them, a line each."""
 
     @property
     def ids(self) -> list[str]:
@@ -63,14 +67,12 @@ class Images:
                 "label them or leave them out"
             )
         classes = [str(value) for value in values]
-        bare: dict[str, str] = {}
-        for name in sorted(set(classes)):
-            other = bare.setdefault(name.strip(), name)
-            if other != name:
-                raise InputError(
-                    f"factors.task: '{task}' has the classes '{other}' and '{name}', which differ in blanks only; "
-                    "write them alike"
-                )
+        if (alike := look_alike(classes)) is not None:
+            first, second = (self.places[index] for index in alike)
+            raise InputError(
+                f"factors.task: {second}: '{task}' looks like that of {first} but is written with other spaces or "
+                "another Unicode form; write both alike"
+            )
         if len(set(classes)) < 2:
             raise InputError(
                 f"factors.task: every image has the same '{task}', '{classes[0]}'; nothing to tell apart"
@@ -90,15 +92,19 @@ def load_images(dataset: Dataset, base: Path) -> Images:
     rows: list[dict[str, Any]] = []
     pixels: list[np.ndarray[Any, Any]] = []
     places: dict[str, str] = {}
-    for image in read_source(dataset.source, base):
+    remarks: dict[str, list[str]] = {}
+    for image in read_source(dataset.source, base, dataset.white):
         if image.image_id in places:
             raise InputError(
                 f"{image.place}: the name '{image.image_id}' is taken by {places[image.image_id]}"
             )
         places[image.image_id] = image.place
+        for remark in image.remarks:
+            remarks.setdefault(remark, []).append(image.place)
         pixels.append(squared(image.pixels, size))
         height, width = image.pixels.shape[:2]
         fixed = {"image_id": image.image_id, "identity": image.identity, "gender": image.gender}
+        fixed["split"] = image.split
         rows.append(fixed | {"view_deg": image.view_deg, "height": height, "width": width} | image.labels)
     if not rows:
         raise InputError(f"dataset.source: '{dataset.source}' holds no images")
@@ -106,19 +112,29 @@ def load_images(dataset: Dataset, base: Path) -> Images:
     columns: dict[str, list[Any]] = {
         name: [row.get(name) for row in rows] for name in [*SCHEMAS["images"].names, *labels]
     }
-    if dataset.stratify not in columns or dataset.stratify in _NO_TASK:
-        known = ", ".join(name for name in columns if name not in _NO_TASK)
-        raise InputError(f"dataset.stratify: '{dataset.stratify}' is no label of the images; known: {known}")
-    _check_alone(columns[dataset.stratify], list(places.values()), dataset.stratify)
-    columns["split"] = split(
-        columns["image_id"], columns[dataset.stratify], dataset.validation_fraction, dataset.split_seed
-    )
+    if None in columns["split"]:
+        columns["split"] = _drawn_split(dataset, columns, list(places.values()))
+    elif given := sorted(dataset.model_fields_set & {"validation_fraction", "stratify", "split_seed"}):
+        raise InputError(
+            f"dataset.{given[0]}: the source has a split of its own; leave out {', '.join(given)}, or its column split"
+        )
     table = pa.table(columns, schema=with_extra("images", labels))
     return Images(
         table=table,
-        pixels=np.stack(pixels),
-        keys=tuple(key_of_array(image) for image in pixels),
+        pixels=(stacked := np.stack(pixels)),
+        keys=(keys := tuple(key_of_array(image) for image in pixels)),
         places=tuple(places.values()),
+        notes=notes_of(stacked, keys, columns, tuple(places.values()), remarks),
+    )
+
+
+def _drawn_split(dataset: Dataset, columns: dict[str, list[Any]], places: Sequence[str]) -> list[str]:
+    if dataset.stratify not in columns or dataset.stratify in _NO_TASK:
+        known = ", ".join(name for name in columns if name not in _NO_TASK)
+        raise InputError(f"dataset.stratify: '{dataset.stratify}' is no label of the images; known: {known}")
+    _check_alone(columns[dataset.stratify], places, dataset.stratify)
+    return split(
+        columns["image_id"], columns[dataset.stratify], dataset.validation_fraction, dataset.split_seed
     )
 
 

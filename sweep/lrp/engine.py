@@ -2,6 +2,8 @@
 
 Per call the backbone's forward pass and denominators are computed once per image; each further readout costs one
 backward pass. Graphs are traced once per architecture and composite, whatever the batch and the weights.
+
+More than 300 lines: the types of what the two functions return, by their arguments, take 40 of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from sweep.errors import InputError
 from sweep.lrp.composites import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
 from sweep.lrp.network import Dense, Flatten, FloatArray, Network
+from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import Tensor, Weights, prepare
 from sweep.lrp.steps import steps as describe
@@ -217,6 +220,7 @@ class _Head:
         self._program = program_of(steps)
         self._weights: list[Weights] = [{}, prepare(readout, steps[1])]
 
+    @full_precision()
     def logits(self, output: Tensor) -> FloatArray:
         """Logits (image, class) of the backbone's output."""
         features = tf.reshape(output, (-1, self._readout.kernel.shape[0]))

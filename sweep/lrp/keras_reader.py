@@ -1,13 +1,14 @@
 """Reads Keras 3 models: chains of layers, nested ones included, become a `Network`."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from sweep.errors import InputError
+from sweep.lrp.agreement import check_agreement
+from sweep.lrp.folding import Affine, Read, Softmax, folded, shape_after, without_softmax
 from sweep.lrp.network import (
     AveragePool,
     Conv,
@@ -15,30 +16,12 @@ from sweep.lrp.network import (
     Dropout,
     Flatten,
     FloatArray,
-    Layer,
     MaxPool,
     Network,
     ReLU,
     Shape,
     ZeroPad,
 )
-
-
-class _Affine(NamedTuple):
-    """A batch normalization at inference: scale · x + shift per channel, until it is folded."""
-
-    scale: FloatArray
-    shift: FloatArray
-    name: str
-
-
-class _Softmax(NamedTuple):
-    """A softmax, to be stripped where it is last."""
-
-    name: str
-
-
-_Read: TypeAlias = Layer | _Affine | _Softmax
 
 
 def from_keras(model: Any, input_shape: tuple[int, int, int] | None = None) -> Network:
@@ -48,7 +31,9 @@ def from_keras(model: Any, input_shape: tuple[int, int, int] | None = None) -> N
     the layer before, else into the layer after; where neither is exact they become a 1x1 convolution. Layer names
     are kept. `input_shape` is (height, width, channels), needed where the model leaves its input size open.
 
-    Raises InputError that names any layer which cannot be treated, with the reason.
+    What was read is run beside the model on random images, so nothing that a layer does besides is left out unnoticed.
+
+    Raises InputError that names any layer which cannot be treated, with the reason, and where the outputs differ.
     """
     import keras
 
@@ -57,15 +42,18 @@ def from_keras(model: Any, input_shape: tuple[int, int, int] | None = None) -> N
             f"from_keras: needs a Keras 3 model, not {type(model).__module__}.{type(model).__name__}"
         )
     layers = list(_chain(model))
-    shape = input_shape or _input_shape(model)
-    read: list[_Read] = []
+    shape = _input_shape(model, input_shape)
+    read: list[Read] = []
     for layer in layers:
-        before = _shape_after(read, shape)
+        before = shape_after(read, shape)
         read.extend(_read(layer, before))
-    return Network(tuple(_folded(_without_softmax(read), shape)), shape)
+    logits = without_softmax(read)
+    network = Network(tuple(folded(logits, shape)), shape)
+    check_agreement(model, network, stripped=any(isinstance(part, Softmax) for part in read))
+    return network
 
 
-def _input_shape(model: Any) -> tuple[int, int, int]:
+def _input_shape(model: Any, given: tuple[int, int, int] | None) -> tuple[int, int, int]:
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise InputError(f"from_keras: model '{model.name}' is not built; give it an Input layer")
@@ -74,24 +62,31 @@ def _input_shape(model: Any) -> tuple[int, int, int]:
         raise InputError(
             f"from_keras: model '{model.name}' takes {shape}, not images (height, width, channels)"
         )
-    if None in shape:
+    if given is None and None in shape:
         raise InputError(
             f"from_keras: model '{model.name}' leaves its input size {shape} open; pass input_shape"
         )
-    return shape
+    if given is not None and any(own not in (None, n) for own, n in zip(shape, given, strict=True)):
+        raise InputError(f"from_keras: model '{model.name}' takes {shape}, not the input_shape {given}")
+    return given or shape
 
 
 def _chain(model: Any) -> Iterator[Any]:
     """The model's layers from input to output, nested models unnested."""
     import keras
 
+    functional = keras.src.models.functional.Functional
     if isinstance(model, keras.Sequential):
-        operations = list(model.layers)
-    elif isinstance(model, keras.src.models.functional.Functional):
-        operations = _path(model)
+        base, operations = keras.Sequential, list(model.layers)
+    elif isinstance(model, functional):
+        base, operations = functional, _path(model)
     else:
         raise InputError(
             f"from_keras: model '{model.name}' is neither Sequential nor Functional, so it has no chain"
+        )
+    if _overrides(model, base):
+        raise InputError(
+            f"from_keras: model '{model.name}' has a forward pass of its own, which cannot be read"
         )
     for operation in operations:
         if isinstance(operation, keras.Model):
@@ -109,14 +104,17 @@ def _path(model: Any) -> list[Any]:
     while tensor is not start:
         history = tensor._keras_history
         operation = history.operation
-        inputs = operation._inbound_nodes[history.node_index].input_tensors
-        if len(inputs) != 1:
+        node = operation._inbound_nodes[history.node_index]
+        if len(node.input_tensors) != 1:
             raise InputError(
-                f"from_keras: layer '{operation.name}' ({type(operation).__name__}) joins {len(inputs)} inputs; "
-                "only chains can be treated"
+                f"from_keras: layer '{operation.name}' ({type(operation).__name__}) joins {len(node.input_tensors)} "
+                "inputs; only chains can be treated"
             )
+        for name, value in node.arguments.kwargs.items():
+            if value is not node.input_tensors[0] and value not in (None, False):
+                raise _refuse(operation, f"is called with {name}={value}; only inference can be treated")
         found.append(operation)
-        tensor = inputs[0]
+        tensor = node.input_tensors[0]
     return found[::-1]
 
 
@@ -124,62 +122,91 @@ def _refuse(layer: Any, reason: str) -> InputError:
     return InputError(f"from_keras: layer '{layer.name}' ({type(layer).__name__}) {reason}")
 
 
-def _read(layer: Any, before: Shape) -> list[_Read]:
-    reader = next(
-        (_READERS[base.__name__] for base in type(layer).__mro__ if base.__name__ in _READERS), None
-    )
-    if reader is None or (type(layer).__name__ not in _READERS and _computes_anew(layer)):
+def _read(layer: Any, before: Shape) -> list[Read]:
+    import keras
+
+    # By the classes themselves: a class of another library may have the name of one of Keras'.
+    kinds = {getattr(keras.layers, name): name for name in _READERS}
+    base = next((base for base in type(layer).__mro__ if base in kinds), None)
+    if base is None or _overrides(layer, base):
         raise _refuse(layer, "is of a kind that cannot be treated")
+    if getattr(layer, "quantization_mode", None):
+        raise _refuse(
+            layer, f"is quantised ({layer.quantization_mode}), so it computes with more than its kernel"
+        )
     if getattr(layer, "data_format", "channels_last") == "channels_first":
         raise _refuse(layer, "has its channels first; only channels-last models can be treated")
-    return reader(layer, before)
+    return _READERS[kinds[base]](layer, before)
 
 
-def _computes_anew(layer: Any) -> bool:
-    """Whether a subclass of a Keras layer has a forward pass of its own."""
-    return not type(layer).call.__module__.startswith("keras.")
+def _overrides(layer: Any, base: type) -> bool:
+    """Whether a subclass of a Keras class has a forward pass of its own."""
+    return any(
+        getattr(type(layer), name, None) is not getattr(base, name, None)
+        for name in ("call", "__call__", "convolution_op")
+    )
 
 
-def _array(variable: Any) -> FloatArray:
-    return np.asarray(variable).astype(np.float32)
+def _array(layer: Any, variable: Any) -> FloatArray:
+    array = np.asarray(variable).astype(np.float32)
+    if not np.isfinite(array).all():
+        raise _refuse(layer, "holds weights that are not finite")
+    return array
 
 
-def _activation(layer: Any) -> list[_Read]:
-    name = getattr(layer.activation, "__name__", str(layer.activation))
+def _activation(layer: Any, before: Shape) -> list[Read]:
+    import keras
+
+    activation = layer.activation
+    if isinstance(activation, keras.layers.Layer):
+        if type(activation).__name__ in ("ReLU", "Softmax", "Identity", "Activation"):
+            return _read(activation, before)
+        raise _refuse(layer, f"has the activation {type(activation).__name__}; {_TREATED}")
+    name = getattr(activation, "__name__", str(activation))
+    root = str(getattr(activation, "__module__", "")).split(".")[0]
+    if root not in ("keras", "tensorflow"):  # an own function may have any name
+        raise _refuse(layer, f"has the activation '{root}.{name}', which is none of Keras'; {_TREATED}")
     if name == "linear":
         return []
     if name == "relu":
         return [ReLU(layer.name)]
     if name == "softmax":
-        return [_Softmax(layer.name)]
-    raise _refuse(layer, f"has the activation '{name}'; only relu and a softmax at the end can be treated")
+        return [Softmax(layer.name)]
+    raise _refuse(layer, f"has the activation '{name}'; {_TREATED}")
 
 
-def _conv(layer: Any, _: Shape) -> list[_Read]:
+_TREATED = "only relu and a softmax at the end can be treated"
+
+
+def _linear(layer: Any) -> tuple[FloatArray, FloatArray]:
+    """Kernel and bias; what LoRA adds is part of the kernel that Keras gives out."""
+    kernel = _array(layer, layer.kernel)
+    return kernel, _array(layer, layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1], np.float32)
+
+
+def _conv(layer: Any, before: Shape) -> list[Read]:
     if layer.groups != 1:
         raise _refuse(layer, "has groups")
     if layer.padding not in ("same", "valid"):
         raise _refuse(layer, f"has the padding '{layer.padding}'")
-    kernel = _array(layer.kernel)
-    bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1], np.float32)
     strides, dilation = tuple(layer.strides), tuple(layer.dilation_rate)
-    return [Conv(kernel, bias, strides, layer.padding, dilation, layer.name), *_activation(layer)]
+    conv = Conv(*_linear(layer), strides, layer.padding, dilation, layer.name)
+    return [conv, *_activation(layer, before)]
 
 
-def _dense(layer: Any, before: Shape) -> list[_Read]:
+def _dense(layer: Any, before: Shape) -> list[Read]:
     if len(before) != 1:
         raise _refuse(layer, "acts on an image; flatten it first")
-    kernel = _array(layer.kernel)
-    bias = _array(layer.bias) if layer.use_bias else np.zeros(kernel.shape[-1], np.float32)
-    return [Dense(kernel, bias, layer.name), *_activation(layer)]
+    dense = Dense(*_linear(layer), layer.name)
+    return [dense, *_activation(layer, (dense.bias.size,))]
 
 
-def _pool(kind: type[MaxPool | AveragePool]) -> Callable[[Any, Shape], list[_Read]]:
+def _pool(kind: type[MaxPool | AveragePool]) -> Callable[[Any, Shape], list[Read]]:
     return lambda layer, _: [kind(tuple(layer.pool_size), tuple(layer.strides), layer.padding, layer.name)]
 
 
-def _global_pool(kind: type[MaxPool | AveragePool]) -> Callable[[Any, Shape], list[_Read]]:
-    def read(layer: Any, before: Shape) -> list[_Read]:
+def _global_pool(kind: type[MaxPool | AveragePool]) -> Callable[[Any, Shape], list[Read]]:
+    def read(layer: Any, before: Shape) -> list[Read]:
         size = (before[0], before[1])
         pool = kind(size, size, "valid", layer.name)
         return [pool] if layer.keepdims else [pool, Flatten(layer.name)]
@@ -187,42 +214,48 @@ def _global_pool(kind: type[MaxPool | AveragePool]) -> Callable[[Any, Shape], li
     return read
 
 
-def _relu(layer: Any, _: Shape) -> list[_Read]:
+def _relu(layer: Any, _: Shape) -> list[Read]:
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
         raise _refuse(layer, "is not the plain relu max(x, 0)")
     return [ReLU(layer.name)]
 
 
-def _batch_norm(layer: Any, before: Shape) -> list[_Read]:
+def _softmax(layer: Any, before: Shape) -> list[Read]:
+    if layer.axis not in (-1, len(before)):
+        raise _refuse(layer, f"runs over axis {layer.axis}, not over the classes")
+    return [Softmax(layer.name)]
+
+
+def _batch_norm(layer: Any, before: Shape) -> list[Read]:
     axis = layer.axis if isinstance(layer.axis, int) else layer.axis[0]
     if axis not in (-1, len(before)):
         raise _refuse(layer, f"normalizes axis {axis}, not the channels")
-    mean, variance = (np.asarray(v).astype(np.float64) for v in (layer.moving_mean, layer.moving_variance))
+    mean, variance = (_array(layer, v).astype(np.float64) for v in (layer.moving_mean, layer.moving_variance))
     scale = 1 / np.sqrt(variance + layer.epsilon)
     if layer.scale:
-        scale = scale * np.asarray(layer.gamma).astype(np.float64)
+        scale = scale * _array(layer, layer.gamma)
     shift = -mean * scale
     if layer.center:
-        shift = shift + np.asarray(layer.beta).astype(np.float64)
-    return [_Affine(scale.astype(np.float32), shift.astype(np.float32), layer.name)]
+        shift = shift + _array(layer, layer.beta)
+    return [Affine(scale.astype(np.float32), shift.astype(np.float32), layer.name)]
 
 
-def _reshape(layer: Any, before: Shape) -> list[_Read]:
+def _reshape(layer: Any, before: Shape) -> list[Read]:
     if tuple(layer.target_shape) not in ((-1,), (prod(before),)):
         raise _refuse(layer, f"reshapes to {tuple(layer.target_shape)}; only flattening can be treated")
     return [Flatten(layer.name)]
 
 
-_READERS: dict[str, Callable[[Any, Shape], list[_Read]]] = {
+_READERS: dict[str, Callable[[Any, Shape], list[Read]]] = {
     "Conv2D": _conv,
     "Dense": _dense,
     "MaxPooling2D": _pool(MaxPool),
     "AveragePooling2D": _pool(AveragePool),
     "GlobalMaxPooling2D": _global_pool(MaxPool),
     "GlobalAveragePooling2D": _global_pool(AveragePool),
-    "Activation": lambda layer, _: _activation(layer),
+    "Activation": _activation,
     "ReLU": _relu,
-    "Softmax": lambda layer, _: [_Softmax(layer.name)],
+    "Softmax": _softmax,
     "BatchNormalization": _batch_norm,
     "Flatten": lambda layer, _: [Flatten(layer.name)],
     "Reshape": _reshape,
@@ -240,80 +273,3 @@ _READERS: dict[str, Callable[[Any, Shape], list[_Read]]] = {
         lambda layer, _: [Dropout(layer.name)],
     ),
 }
-
-
-def _shape_after(read: list[_Read], shape: tuple[int, int, int]) -> Shape:
-    return Network(
-        tuple(part for part in read if not isinstance(part, _Affine | _Softmax)), shape
-    ).output_shape
-
-
-def _without_softmax(read: list[_Read]) -> list[Layer | _Affine]:
-    while read and isinstance(read[-1], _Softmax | Dropout):
-        if isinstance(read[-1], _Softmax):
-            read = read[:-1]
-            break
-        read = read[:-1]
-    for part in read:
-        if isinstance(part, _Softmax):
-            raise InputError(
-                f"from_keras: layer '{part.name}' has a softmax that is not the model's last step"
-            )
-    return [part for part in read if not isinstance(part, _Softmax)]
-
-
-def _folded(read: list[Layer | _Affine], shape: tuple[int, int, int]) -> list[Layer]:
-    """Fold each affine step into the linear layer before it, else the one after it, else make it a convolution."""
-    done: list[Layer] = []
-    waiting: _Affine | None = None
-    for part in [*read, None]:
-        before = Network(tuple(done), shape).output_shape
-        if waiting is not None:
-            if isinstance(part, _Affine):
-                waiting = _Affine(
-                    part.scale * waiting.scale, part.scale * waiting.shift + part.shift, part.name
-                )
-                continue
-            if isinstance(part, Dropout):
-                continue
-            if isinstance(part, Conv | Dense) and _can_lead(waiting, part):
-                part = _after_affine(part, waiting)
-            else:
-                done.append(_as_layer(waiting, before))
-            waiting = None
-        if part is None:
-            break
-        if isinstance(part, _Affine):
-            if done and isinstance(done[-1], Conv | Dense):
-                last = done[-1]
-                done[-1] = replace(
-                    last, kernel=last.kernel * part.scale, bias=last.bias * part.scale + part.shift
-                )
-            else:
-                waiting = part
-        else:
-            done.append(part)
-    return done
-
-
-def _can_lead(affine: _Affine, layer: Conv | Dense) -> bool:
-    """Whether folding into the layer after is exact: padding must not see the shift."""
-    return (
-        isinstance(layer, Dense)
-        or layer.padding == "valid"
-        or layer.kernel.shape[:2] == (1, 1)
-        or not affine.shift.any()
-    )
-
-
-def _after_affine(layer: Conv | Dense, affine: _Affine) -> Conv | Dense:
-    kernel = layer.kernel
-    bias = layer.bias + (kernel * affine.shift[:, None]).sum(axis=tuple(range(kernel.ndim - 1)))
-    return replace(layer, kernel=kernel * affine.scale[:, None], bias=bias)
-
-
-def _as_layer(affine: _Affine, before: Shape) -> Layer:
-    kernel = np.diag(affine.scale)
-    if len(before) == 1:
-        return Dense(kernel, affine.shift, affine.name)
-    return Conv(kernel[None, None], affine.shift, name=affine.name)

@@ -1,4 +1,4 @@
-"""Traced graphs and prepared weights, each made once and kept."""
+"""Traced graphs and prepared weights, each made once and kept; graphs run in full float32, whoever calls them."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from sweep.lrp import graph
 from sweep.lrp.network import Network
+from sweep.lrp.precision import full_precision
 from sweep.lrp.steps import Step, Tensor, Weights, prepare
 
 
@@ -19,6 +20,7 @@ class Program:
         self.steps = steps
         self._traced: dict[str, Any] = {}
 
+    @full_precision()
     def run(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
         """The plain forward pass."""
         if "run" not in self._traced:
@@ -26,6 +28,7 @@ class Program:
             self._traced["run"] = function.get_concrete_function(_specs(weights), self._images())
         return self._traced["run"](weights, images)
 
+    @full_precision()
     def record(self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None) -> tuple[Tensor, Any]:
         """The output, and what the backward pass shares."""
         box = () if bounds is None else (bounds,)
@@ -36,6 +39,7 @@ class Program:
             self._traced[key] = function.get_concrete_function(_specs(weights), self._images(), _specs(box))
         return self._traced[key](weights, images, box)  # type: ignore[no-any-return]
 
+    @full_precision()
     def propagate(
         self, weights: Sequence[Weights], shared: Any, relevance: Tensor, *, to_map: bool
     ) -> Tensor:

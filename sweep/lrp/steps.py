@@ -170,6 +170,7 @@ def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> T
     if len(step.kernel_shape) == 2:
         return tf.matmul(s, kernel, transpose_b=True)
     height, width, channels = *step.before[:2], 1 if modifier == ONES else step.before[2]
+    kernel = _spread_out(kernel, step)
     if _is_thinned(step):
         ((top, bottom), (left, right)), reaches = _pads(step), _reaches(step)
         padded = (height + top + bottom, width + left + right)
@@ -178,14 +179,12 @@ def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> T
             shape=every, begin=[0] * 4, end=every, strides=[1, *step.stride, 1], dy=s
         )
         shape = [tf.shape(s)[0], *padded, channels]
-        back = tf.nn.conv2d_transpose(spread, kernel, shape, 1, "VALID", dilations=step.dilation)
+        back = tf.nn.conv2d_transpose(spread, kernel, shape, 1, "VALID")
         return tf.ensure_shape(
             back[:, top : top + height, left : left + width], (None, height, width, channels)
         )
     shape = [tf.shape(s)[0], height, width, channels]
-    back = tf.nn.conv2d_transpose(
-        s, kernel, shape, step.stride, step.padding.upper(), dilations=step.dilation
-    )
+    back = tf.nn.conv2d_transpose(s, kernel, shape, step.stride, step.padding.upper())
     return tf.ensure_shape(back, (None, height, width, channels))
 
 
@@ -213,6 +212,20 @@ def _is_thinned(step: Step) -> bool:
     output column), and not all of its kernels take stride and dilation together.
     """
     return step.stride[0] != step.stride[1] or (max(step.stride) > 1 and max(step.dilation) > 1)
+
+
+def _spread_out(kernel: Tensor, step: Step) -> Tensor:
+    """The kernel with the zeros between its values that dilation stands for.
+
+    Only TensorFlow's oneDNN kernels transpose a dilated convolution on a CPU, and they are not used on every CPU.
+    """
+    if step.dilation == (1, 1):
+        return kernel
+    (rows, columns), (down, across) = kernel.shape[:2], step.dilation
+    apart = tf.reshape(kernel, (rows, 1, columns, 1, *kernel.shape[2:]))
+    padded = tf.pad(apart, [(0, 0), (0, down - 1), (0, 0), (0, across - 1), (0, 0), (0, 0)])
+    height, width = _reaches(step)
+    return tf.reshape(padded, (rows * down, columns * across, *kernel.shape[2:]))[:height, :width]
 
 
 def _reaches(step: Step) -> tuple[int, int]:

@@ -1,16 +1,26 @@
-"""Files fetched by address once, kept in a cache, and checked against the hash that the first fetch recorded."""
+"""Files fetched by address once, kept in a cache, and checked against the hash that the first fetch recorded.
+
+A file gets its name only when it is whole: of the length that the server announced, of the content that its reader
+expects, and of the recorded hash. The record is written first, so that of two processes that fetch at once and are
+sent different versions, one fails. What a fetch that fails has written is removed.
+"""
 
 import hashlib
+import http.client
 import os
-import shutil
 import tempfile
+import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from sweep.errors import InputError
 
 TIMEOUT_SECONDS = 60
+"""How long a server may say nothing."""
+BLOCK_BYTES = 2**20
 
 
 def cache_folder() -> Path:
@@ -18,43 +28,83 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SWEEP_CACHE") or Path.home() / ".cache" / "relevance-sweep")
 
 
-def fetched(address: str, place: str) -> Path:
-    """Local copy of the file at an http(s) `address`.
+def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
+    """Local copy of the file at an http(s) `address`; `check` raises ValueError where a file is not what it should be.
 
     Raises InputError, opening with `place`, where it cannot be fetched or the copy is not what was fetched first.
     """
-    name = Path(urlsplit(address).path).name or "weights"
     folder = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:12]
-    path, record = folder / name, folder / f"{name}.sha256"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _fetch(address, path, place)
-    digest = _digest(path)
-    if not record.is_file():
-        record.write_text(f"{digest}\n")
-    elif record.read_text().strip() != digest:
+    try:
+        name = Path(urlsplit(address).path).name.strip(".") or "weights"
+        path, record = folder / name, folder / f"{name}.sha256"
+        if not path.is_file():
+            _fetch(address, path, record, check)
+        elif not record.is_file():
+            check(path)
+            _write_record(record, _digest(path))
+        digest, recorded = _digest(path), record.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(
-            f"{place}: {path} has SHA-256 {digest}, but {record.name} says {record.read_text().strip()}; "
+            f"{place}: cannot fetch {address}: {_reason(error)}; fetch it yourself and name its path"
+        ) from None
+    if recorded != digest:
+        raise InputError(
+            f"{place}: {path} has SHA-256 {digest}, but {record.name} says {recorded}; "
             f"delete {path} to fetch it again, or both to accept another version"
         )
     return path
 
 
-def _fetch(address: str, path: Path, place: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
+def _fetch(address: str, path: Path, record: Path, check: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    temporary = Path(name)
     try:
-        with (
-            os.fdopen(handle, "wb") as file,
-            urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,  # noqa: S310 - http(s) only, see open_weights
-        ):
-            shutil.copyfileobj(response, file)
-        Path(temporary).replace(path)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{place}: cannot fetch {address}: {error}; fetch it yourself and name its path"
-        ) from None
+        with os.fdopen(handle, "wb") as file:
+            _receive(address, file)
+        check(temporary)
+        digest = _digest(temporary)
+        if (recorded := _write_record(record, digest)) != digest:
+            raise ValueError(
+                f"it has SHA-256 {digest}, but what was fetched first had {recorded} (delete {record} to accept it)"
+            )
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def _receive(address: str, file: IO[bytes]) -> None:
+    with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - http(s) only, see open_weights
+        if not response.url.startswith(("https:",) if address.startswith("https:") else ("http:", "https:")):
+            raise ValueError(f"it redirects to {response.url}, which is not as safe")
+        announced, received = response.headers.get("Content-Length"), 0
+        while block := response.read(BLOCK_BYTES):
+            file.write(block)
+            received += len(block)
+    if announced is not None and received != int(announced):
+        raise ValueError(f"the connection broke after {received:,} of {int(announced):,} bytes")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_record(record: Path, digest: str) -> str:
+    """Write the record if there is none. Returns what stands in it."""
+    with tempfile.NamedTemporaryFile("w", prefix=".part-", dir=record.parent, encoding="utf-8") as file:
+        file.write(f"{digest}\n")
+        file.flush()
+        try:
+            os.link(file.name, record)  # unlike a rename, never replaces what another process has written
+        except FileExistsError:
+            return record.read_text(encoding="utf-8").strip()
+    return digest
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection broke before the end"
+    return str(error) or type(error).__name__
 
 
 def _digest(path: Path) -> str:

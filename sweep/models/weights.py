@@ -22,7 +22,7 @@ import numpy as np
 from sweep.errors import InputError
 from sweep.keys import generator, key_of, key_of_file
 from sweep.models.download import fetched
-from sweep.models.hdf5 import read_layers
+from sweep.models.hdf5 import check_hdf5, read_layers
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
 from sweep.study import Pretraining, on_pixel_scale
 
@@ -180,7 +180,7 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
 def _vggface(location: str, base: Path, place: str) -> WeightSource:
     """VGG-Face (Parkhi et al. 2015), converted to Keras: layers conv1_1 ... conv5_3, version-1 means."""
     remote = location.startswith(("http://", "https://"))
-    path = fetched(location, place) if remote else base / location
+    path = fetched(location, place, check_hdf5) if remote else base / location
     names = [layer.replace("block", "conv").replace("_conv", "_") for layer in LAYERS]
     return _hdf5(path, names, Preprocessing("BGR", (93.5940, 104.7624, 129.1863)), place)
 

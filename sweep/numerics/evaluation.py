@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sweep.lrp.network import Network
+from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import steps
 from sweep.numerics.readout import Readout
@@ -78,6 +79,7 @@ class Readouts:
         self._bias = tf.constant(np.concatenate([readout.bias for readout in readouts]))
         self._ends = np.cumsum([len(readout.bias) for readout in readouts])[:-1]
 
+    @full_precision()
     def logits(self, features: Tensor) -> list[Array]:
         """Logits (image, class) of each readout, of `features` (image, feature)."""
         return np.split((features @ self._kernel + self._bias).numpy(), self._ends, axis=1)

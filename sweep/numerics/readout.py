@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from sweep.errors import WorkError
 from sweep.keys import generator
+from sweep.lrp.precision import full_precision
 from sweep.study import Finetune
 
 Array = np.ndarray[Any, Any]
@@ -98,6 +99,7 @@ class ReadoutTraining:
         self._state = (weights, zeros, zeros, tf.constant(0.0))
         self.epochs_done = 0
 
+    @full_precision()
     def epoch(self) -> EpochMetrics:
         """Train for one pass over the training images and report both splits as they stand after it."""
         count, size = len(self._train_labels), min(self._settings.batch_size, len(self._train_labels))

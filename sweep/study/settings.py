@@ -44,6 +44,8 @@ class Dataset(Settings):
     """Label column whose values are each split in that proportion."""
     split_seed: int = 0
     """Chooses which images are held back."""
+    white: Annotated[float, Field(gt=0)] | None = None
+    """Pixel value that is white, as in 4095 for data of 12 bits; by default the largest that a file's type holds."""
 
 
 def on_pixel_scale(mean: tuple[float, float, float]) -> bool:

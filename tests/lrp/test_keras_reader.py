@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -128,6 +129,120 @@ def test_the_input_size_can_be_given() -> None:
     with pytest.raises(InputError, match="pass input_shape"):
         from_keras(model)
     assert from_keras(model, (7, 9, 3)).output_shape == (5, 7, 2)
+    fixed = keras.Sequential([k.Input((8, 8, 3)), k.Conv2D(2, 3)])
+    with pytest.raises(InputError, match=r"takes \(8, 8, 3\), not the input_shape \(7, 9, 3\)"):
+        from_keras(fixed, (7, 9, 3))
+
+
+def with_lora() -> Any:
+    model = sequential(k.Conv2D(4, 3, name="conv"), k.Flatten(), k.Dense(2, name="dense"))
+    for name in ("conv", "dense"):
+        model.get_layer(name).enable_lora(2)
+    return randomized(model)
+
+
+def shared_layer() -> Any:
+    twice, start = k.Conv2D(3, 3, padding="same"), k.Input((8, 8, 3))
+    return randomized(keras.Model(start, k.Flatten()(twice(k.ReLU()(twice(start))))))
+
+
+def of_numbers() -> Any:
+    start = k.Input((8, 8, 3), dtype="uint8")
+    return randomized(keras.Model(start, k.Dense(2)(k.Flatten()(start))))
+
+
+READ_RIGHT: dict[str, Callable[[], Any]] = {
+    "LoRA": with_lora,
+    "a weight constraint": lambda: sequential(k.Conv2D(4, 3, kernel_constraint="non_neg")),
+    "relu as a function": lambda: sequential(k.Conv2D(4, 3, activation=keras.activations.relu)),
+    "relu of keras.ops": lambda: sequential(k.Conv2D(4, 3, activation=keras.ops.relu)),
+    "relu as a layer": lambda: sequential(k.Conv2D(4, 3, activation=k.ReLU())),
+    "an activation as a layer": lambda: sequential(k.Activation(k.ReLU()), k.Flatten()),
+    "no activation": lambda: sequential(k.Activation(None), k.Conv2D(4, 3, activation=k.Identity())),
+    "a shared layer": shared_layer,
+    "whole numbers": of_numbers,
+    "a batch of one": lambda: randomized(
+        keras.Sequential([k.Input(batch_shape=(1, 8, 8, 3)), k.Conv2D(2, 3)])
+    ),
+    "dilation and no bias": lambda: sequential(k.Conv2D(4, 3, dilation_rate=(2, 1), use_bias=False)),
+    "noise that is off": lambda: sequential(k.GaussianNoise(0.5), k.SpatialDropout2D(0.5)),
+}
+
+
+@pytest.mark.parametrize("name", READ_RIGHT)
+def test_what_is_given_in_another_way_is_read_right(name: str) -> None:
+    model = READ_RIGHT[name]()
+    network = from_keras(model)
+    images = RNG.integers(0, 5, (1, *network.input_shape)).astype(np.float32)
+    np.testing.assert_allclose(forward(network, images), np.asarray(model(images)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+def test_models_of_another_precision_are_read_with_the_weights_that_they_have(dtype: str) -> None:
+    model = sequential(
+        k.Conv2D(4, 3, dtype=dtype), k.Flatten(), k.Dense(2, dtype=dtype, activation="softmax")
+    )
+    kernel = from_keras(model).layers[0].kernel  # type: ignore[union-attr]
+    np.testing.assert_array_equal(kernel, np.asarray(model.layers[0].kernel).astype(np.float32))
+
+
+def test_a_softmax_given_as_a_layer_is_stripped() -> None:
+    model = sequential(k.Flatten(), k.Dense(3, activation=k.Softmax()))
+    assert [type(layer).__name__ for layer in from_keras(model).layers] == ["Flatten", "Dense"]
+
+
+def quantised(mode: str) -> Any:
+    model = sequential(k.Flatten(), k.Dense(4, name="odd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras 3.15's quantisers on NumPy 2
+        model.get_layer("odd").quantize(mode)
+    return model
+
+
+def relu(x: Any) -> Any:
+    return 2 * keras.ops.maximum(x, 0)
+
+
+def linear(x: Any) -> Any:
+    return 2 * x
+
+
+class Dense(k.Layer):  # type: ignore[misc]
+    """Another library's layer, which has the name of one of Keras'."""
+
+    kernel, bias, use_bias, activation = np.eye(192, dtype=np.float32), None, False, keras.activations.linear
+
+    def call(self, inputs: Any) -> Any:
+        return 3 * inputs
+
+
+class Scaled(k.Conv2D):  # type: ignore[misc]
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
+        return super().convolution_op(inputs, 2 * kernel)
+
+
+class OwnSequential(keras.Sequential):  # type: ignore[misc]
+    def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        return 2 * super().call(inputs)
+
+
+def training_always() -> Any:
+    start = k.Input((8, 8, 3))
+    return keras.Model(start, k.Flatten()(k.BatchNormalization(name="odd")(start, training=True)))
+
+
+def patched() -> Any:
+    model = sequential(k.Flatten(name="flat"), k.Dense(4))
+    dense = model.layers[-1]
+    call = dense.call
+    dense.call = lambda *inputs, **more: 2 * call(*inputs, **more)
+    return model
+
+
+def not_finite() -> Any:
+    model = sequential(k.Flatten(), k.Dense(2, name="odd"))
+    model.get_layer("odd").bias.assign([np.nan, 0])
+    return model
 
 
 class Doubled(k.Dense):  # type: ignore[misc]
@@ -167,6 +282,34 @@ def two_outputs() -> Any:
             "'odd'.*channels first",
         ),
         (lambda: sequential(k.Flatten(), Doubled(2, name="odd")), "'odd' \\(Doubled\\) is of a kind"),
+        (lambda: quantised("int8"), "'odd'.*is quantised \\(int8\\)"),
+        (lambda: quantised("int4"), "'odd'.*is quantised \\(int4\\)"),
+        (lambda: quantised("float8"), "'odd'.*is quantised \\(float8\\)"),
+        (
+            lambda: sequential(k.SpectralNormalization(k.Conv2D(3, 3), name="odd")),
+            "'odd' \\(SpectralNormalization\\) is of a kind",
+        ),
+        (lambda: sequential(k.Conv2D(3, 3, activation=relu, name="odd")), "'odd'.*none of Keras'"),
+        (lambda: sequential(k.Activation(linear, name="odd")), "'odd'.*none of Keras'"),
+        (
+            lambda: sequential(k.Conv2D(3, 3, activation=k.ReLU(max_value=6, name="odd"))),
+            "'odd'.*not the plain relu",
+        ),
+        (
+            lambda: sequential(k.Conv2D(3, 3, activation=k.LeakyReLU(), name="odd")),
+            "'odd'.*activation LeakyReLU",
+        ),
+        (lambda: sequential(k.Softmax(axis=1, name="odd")), "'odd'.*axis 1, not over the classes"),
+        (lambda: sequential(k.Rescaling(1 / 255, name="odd")), "'odd' \\(Rescaling\\) is of a kind"),
+        (lambda: sequential(k.Normalization(mean=1, variance=4, name="odd")), "'odd'.*is of a kind"),
+        (lambda: sequential(k.Masking(name="odd")), "'odd' \\(Masking\\) is of a kind"),
+        (lambda: sequential(k.RandomFlip(name="odd")), "'odd' \\(RandomFlip\\) is of a kind"),
+        (lambda: sequential(k.Flatten(), Dense(name="odd")), "'odd' \\(Dense\\) is of a kind"),
+        (lambda: sequential(Scaled(2, 3, name="odd")), "'odd' \\(Scaled\\) is of a kind"),
+        (lambda: OwnSequential([k.Input((8, 8, 3)), k.Flatten()], name="own"), "'own' has a forward pass"),
+        (training_always, "'odd'.*is called with training=True"),
+        (patched, "computes something else than its layers say: .* differs"),
+        (not_finite, "'odd'.*not finite"),
         (joining, "'odd' \\(Add\\) joins 2 inputs"),
         (two_outputs, "one input and one output"),
         (lambda: keras.Sequential([k.Flatten()]), "is not built"),

@@ -1,9 +1,5 @@
 """VGG-Face and keras.applications files, written here in exactly their layouts."""
 
-import http.server
-import threading
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import h5py
@@ -77,43 +73,42 @@ def test_a_missing_layer_and_a_file_of_another_kind_are_named(tmp_path: Path) ->
         open_weights(Pretraining(weights="vggface:other.h5"), tmp_path, "level").load()
 
 
-class _Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
+def test_layers_that_would_change_what_the_others_compute_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    write_keras_applications(path)
+    with h5py.File(path, "a") as file:
+        layers: dict[str, list[tuple[int, ...]]] = {"fc1": [(8, 4), (4,)], "no_bias": [(4, 2)], "dropout": []}
+        for name, shapes in layers.items():
+            arrays = {f"{name}_{i}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [label.encode() for label in arrays]
+            for label, array in arrays.items():
+                group[label] = array
+    source = open_weights(Pretraining(weights="keras:weights.h5"), tmp_path, "level")
+    assert set(source.load()) == set(LAYERS)  # a head of dense layers is left out
+    with h5py.File(path, "a") as file:
+        group = file.create_group("block1_bn1")
+        group.attrs["weight_names"] = [f"{part}:0".encode() for part in ("gamma", "beta", "mean", "variance")]
+        for part in ("gamma", "beta", "mean", "variance"):
+            group[f"{part}:0"] = np.ones(4, np.float32)
+    with pytest.raises(InputError, match="holds the layer 'block1_bn1' beside those of VGG-16"):
+        source.load()
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "served").mkdir()
-    handler = partial(_Silent, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_an_address_is_fetched_once_and_its_hash_checked_afterwards(
-    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
-    write_vggface(tmp_path / "served" / "face.h5")
-    level = Pretraining(weights=f"vggface:{served}/face.h5")
-    first = open_weights(level, tmp_path, "level")
-    assert set(first.load()) == set(LAYERS)
-    (tmp_path / "served" / "face.h5").unlink()
-    assert open_weights(level, tmp_path, "level").key == first.key
-    (copy,) = (tmp_path / "cache").rglob("face.h5")
-    copy.write_bytes(copy.read_bytes() + b"x")
-    with pytest.raises(InputError, match=r"has SHA-256 .* but face\.h5\.sha256 says .* delete"):
-        open_weights(level, tmp_path, "level")
-
-
-def test_an_address_that_does_not_answer(
-    tmp_path: Path, served: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(InputError, match=r"cannot fetch .*404.*; fetch it yourself and name its path"):
-        open_weights(Pretraining(weights=f"vggface:{served}/none.h5"), tmp_path, "level")
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+def test_quantised_kernels_and_damaged_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.h5"
+    write_keras_applications(path)
+    with h5py.File(path, "a") as file:
+        group = file["block2_conv1"]
+        kernel = np.asarray(group["block2_conv1_W_1:0"])
+        del group["block2_conv1_W_1:0"]
+        group["block2_conv1_W_1:0"] = kernel.astype(np.int8)
+    source = open_weights(Pretraining(weights="keras:weights.h5"), tmp_path, "level")
+    with pytest.raises(InputError, match=r"layer 'block2_conv1': .* holds int8, not floating-point numbers"):
+        source.load()
+    write_keras_applications(path)
+    whole = path.read_bytes()
+    for kept in range(0, len(whole), max(1, len(whole) // 25)):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(InputError, match=r"weights\.h5: (not a readable HDF5 file|lacks the layer)"):
+            open_weights(Pretraining(weights="keras:weights.h5"), tmp_path, "level").load()
