@@ -1,6 +1,8 @@
 """The stage `masking`: what every model makes of every image masked by every source's map.
 
 One backbone pass per source, level and image answers for all destinations on that backbone at once.
+
+More than 300 lines: a stage stands in one file, and this one has the most to say.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

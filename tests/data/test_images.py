@@ -291,7 +291,7 @@ def test_a_task_needs_a_label_for_every_image(faces: Images, tmp_path: Path) -> 
     with pytest.raises(InputError, match="every image has the same 'identity'"):
         partly.labels("identity")
     blank = load_images(write_manifest(tmp_path, "a.png,p1,male", "b.png,p1,male "), tmp_path)
-    with pytest.raises(InputError, match="'gender' looks like that of .* but is written with other spaces"):
+    with pytest.raises(InputError, match=r"'gender' looks like that of .* but is written with other spaces"):
         blank.labels("gender")
 
 
