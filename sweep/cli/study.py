@@ -39,6 +39,10 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
+    from sweep.actors.address import cluster_address
+
+    cluster_address(address)
+    store.files.check_writable()
     from sweep.report.summary import summarise
     from sweep.runs.pipeline import run_study
     from sweep.terminal.progress import Display
@@ -121,4 +125,4 @@ def show(plan: Plan, store: Store) -> None:
             planned = sum(unit.table == name for unit in units)
             left = sum(unit.table == name for unit in missing)
             table.add_row(stage.name, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")
-    Console().print(table)
+    Console(width=100).print(table)  # numbers are never cut, however narrow the terminal

@@ -50,6 +50,14 @@ def read_source(source: str, base: Path) -> Iterator[RawImage]:
     return reader(location, base)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file can be found at `path`: false also where the path is too long or leads through a closed folder."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def decode(path: Path | IO[bytes]) -> np.ndarray[Any, Any]:
     """Pixels of an image file as uint8, grey or RGB, by the module's rules.
 
@@ -81,7 +89,7 @@ def decode(path: Path | IO[bytes]) -> np.ndarray[Any, Any]:
 def _read_faces_mat(path: Path, name: str, images_per_identity: int) -> Iterator[RawImage]:
     import scipy.io
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file (dataset.source)")
     try:
         content = scipy.io.loadmat(path, variable_names=["x", "label"])
@@ -142,7 +150,7 @@ def _read_bundled(location: str, base: Path) -> Iterator[RawImage]:
 def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
     """A CSV with the columns path, identity and optionally gender, view_deg and further labels."""
     path = base / location
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such manifest (dataset.source)")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -175,7 +183,7 @@ def _read_manifest(location: str, base: Path) -> Iterator[RawImage]:
             )
             continue
         file_name = row["path"]
-        if not file_name or not (path.parent / file_name).is_file():
+        if not file_name or not is_file(path.parent / file_name):
             problems.append(f"{path}: row {line}: path: no file '{file_name}' under {path.parent}")
         elif file_name in seen:
             problems.append(

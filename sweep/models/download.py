@@ -14,8 +14,13 @@ TIMEOUT_SECONDS = 60
 
 
 def cache_folder() -> Path:
-    """`SWEEP_CACHE`, or a folder under the user's home."""
-    return Path(os.environ.get("SWEEP_CACHE") or Path.home() / ".cache" / "relevance-sweep")
+    """`SWEEP_CACHE`, or a folder under the user's home. Raises InputError where there is no home."""
+    if given := os.environ.get("SWEEP_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "relevance-sweep"
+    except RuntimeError:  # a user without an entry in the system's list, and without HOME
+        raise InputError("no home folder is known; name a folder for fetched files in SWEEP_CACHE") from None
 
 
 def fetched(address: str, place: str) -> Path:
@@ -26,13 +31,18 @@ def fetched(address: str, place: str) -> Path:
     name = Path(urlsplit(address).path).name or "weights"
     folder = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:12]
     path, record = folder / name, folder / f"{name}.sha256"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _fetch(address, path, place)
-    digest = _digest(path)
-    if not record.is_file():
-        record.write_text(f"{digest}\n")
-    elif record.read_text().strip() != digest:
+    try:
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch(address, path, place)
+        digest = _digest(path)
+        if not record.is_file():
+            record.write_text(f"{digest}\n")
+    except OSError as error:
+        raise InputError(
+            f"{place}: fetched files cannot be kept: {error}; name a folder that can be written to in SWEEP_CACHE"
+        ) from None
+    if record.read_text().strip() != digest:
         raise InputError(
             f"{place}: {path} has SHA-256 {digest}, but {record.name} says {record.read_text().strip()}; "
             f"delete {path} to fetch it again, or both to accept another version"
