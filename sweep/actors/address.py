@@ -19,6 +19,13 @@ ANSWER_SECONDS = 5.0
 _HOST_AND_PORT = re.compile(r"(?P<host>[^\s:/@]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 
 
+def check_address(given: str | None) -> None:
+    """Raise InputError where a run could neither join a cluster nor start its own Ray, as far as can be told before."""
+    if cluster_address(given) is None:
+        with folder_for_ray():
+            pass
+
+
 def cluster_address(given: str | None) -> str | None:
     """HOST:PORT of the cluster to join, from `given` or RAY_ADDRESS; None where a run starts its own Ray.
 

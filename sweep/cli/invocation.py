@@ -22,9 +22,13 @@ def invoke(arguments: Sequence[str]) -> int:
             code = end.exit_code
         # Now rather than at the interpreter's end, where nobody could tell what went wrong.
         sys.stdout.flush()
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        code = error.exit_code if error.exit_code != 1 else 2
+        code = error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "sweep"
+        click.echo(f"sweep: {error.format_message()} (see {command} --help)", err=True)
+        code = error.exit_code
     except SweepError as error:
         for line in str(error).splitlines():
             click.echo(f"sweep: {line}", err=True)

@@ -58,9 +58,9 @@ def plan(
     """
     planned, store = open_study(study, results)
     if timed or gpu:
-        from sweep.actors.address import cluster_address
+        from sweep.actors.address import check_address
 
-        cluster_address(address)
+        check_address(address)
     show(planned, store)
     layers = planned.load_layers()
     here = size_of(planned, layers)

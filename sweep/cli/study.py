@@ -39,9 +39,9 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
-    from sweep.actors.address import cluster_address
+    from sweep.actors.address import check_address
 
-    cluster_address(address)
+    check_address(address)
     store.files.check_writable()
     from sweep.report.summary import summarise
     from sweep.runs.pipeline import run_study
