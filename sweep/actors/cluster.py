@@ -1,13 +1,16 @@
 """The Ray cluster a run works on, and what is put into its memory once."""
 
 import os
+import re
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import ray
+from ray.exceptions import RayError
 
-from sweep.errors import InputError
+from sweep.actors.address import cluster_address, folder_for_ray, folder_of_ray
+from sweep.errors import InputError, SweepError, WorkError
 from sweep.models.weights import Layers
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of
@@ -21,24 +24,28 @@ def cluster(address: str | None) -> Iterator[bool]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), or start Ray on this machine; leave it at the end.
 
     Gives whether a cluster was joined, which may have more nodes to offer than it has now.
-    Raises InputError where no cluster answers.
+    Raises InputError where no cluster can be joined at the address, WorkError where Ray does not start here.
     """
     # A local start may otherwise write a token that later clusters on the machine refuse to work without.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
-        wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-        with _without_hang_ups():
-            ray.init(address=wanted, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
-    except ConnectionError as error:
-        raise InputError(
-            f"--address {address or os.environ.get('RAY_ADDRESS')}: no Ray cluster answers there: {error}"
-        ) from None
-    try:
-        yield is_joined(address)
-    finally:
-        ray.shutdown()
+    # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
+    found = cluster_address(address)
+    with nullcontext() if found else folder_for_ray():
+        try:
+            with _without_hang_ups():
+                ray.init(
+                    address=found or "local",
+                    include_dashboard=False,
+                    logging_level="ERROR",
+                    log_to_driver=False,
+                )
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise _refusal(found, error) from None
+        try:
+            yield found is not None
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
@@ -56,7 +63,27 @@ def _without_hang_ups() -> Iterator[None]:
 
 def is_joined(address: str | None) -> bool:
     """Whether a run joins a cluster that is there, rather than starting Ray on this machine for itself."""
-    return bool(address or os.environ.get("RAY_ADDRESS"))
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
+
+
+def _refusal(found: str | None, error: Exception) -> SweepError:
+    """What it means that Ray could not be joined at the address `found`, or could not be started here."""
+    said = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if found is None:
+        return WorkError(f"Ray does not start on this machine: {said}; its logs are under {folder_of_ray()}")
+    versions = _VERSIONS.search(said)
+    if versions:
+        theirs, ours = (
+            f"Ray {ray_} on Python {python}" for ray_, python in (versions.group(1, 2), versions.group(3, 4))
+        )
+        return InputError(
+            f"the cluster at {found} has {theirs}, this environment {ours}; install the same Ray and Python here as there"
+        )
+    return InputError(f"the cluster at {found} cannot be joined: {said}")
+
+
+_VERSIONS = re.compile(r"started with: Ray: (\S+) Python: (\S+) .*started with: Ray: (\S+) Python: (\S+)")
+"""How Ray tells of a cluster of other versions."""
 
 
 def cluster_name() -> str:

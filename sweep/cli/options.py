@@ -1,17 +1,45 @@
 """Arguments and options that several subcommands share, and what they stand for."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from sweep.errors import InputError
 from sweep.plan import Plan, make_plan
+from sweep.stages.filenames import check_names
+from sweep.storage.addresses import expanded, results_root
 from sweep.storage.files import Files
 from sweep.storage.store import Store
 from sweep.study import load_study
 
+
+class _ResultsRoot(click.ParamType[str]):
+    """A folder or an address, in the form in which everything else takes it."""
+
+    name = "root"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return results_root(str(value))
+
+
+class _StudyFile(click.ParamType[Path]):
+    """The path of a file that can be read more than once."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(expanded(str(value), str(value)))
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise InputError(f"{value}: is {kind}; name a study file, as in studies/umist.yaml")
+        return path
+
+
 DEFAULT_RESULTS = "results"
 results_option = click.option(
     "--results",
+    type=_ResultsRoot(),
     default=DEFAULT_RESULTS,
     show_default=True,
     metavar="DIR",
@@ -20,12 +48,13 @@ results_option = click.option(
 address_option = click.option(
     "--address", metavar="HOST:PORT", help="Ray cluster to work on. [default: RAY_ADDRESS, or this machine]"
 )
-study_argument = click.argument("study", metavar="STUDY.yaml", type=click.Path(path_type=Path))
+study_argument = click.argument("study", metavar="STUDY.yaml", type=_StudyFile())
 
 
 def open_study(study: Path, results: str) -> tuple[Plan, Store]:
     """The plan of a study file, and the store of its results."""
     plan = make_plan(study)
+    check_names(plan)
     return plan, Store(f"{results.rstrip('/')}/{plan.study.name}")
 
 

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -58,6 +57,10 @@ def plan(
     sweep plan studies/vpnl.yaml --models 10000 --gpu a100 --gpus 8
     """
     planned, store = open_study(study, results)
+    if timed or gpu:
+        from sweep.actors.address import check_address
+
+        check_address(address)
     show(planned, store)
     say_notes(planned)
     layers = planned.load_layers()
@@ -127,20 +130,22 @@ def _speed(plan: Plan, layers: Mapping[str, Layers], size: Size, results: str, a
     backbones = sorted(backbone.key for backbone in plan.backbones.values())
     here = None if is_joined(address) else key_of(platform.node(), os.cpu_count(), backbones)
     if here is None or here not in known:
+        root.files.check_writable()
         with cluster(address):
             here = here or key_of(cluster_name(), backbones)
             if here not in known:
                 click.echo("\nMeasuring this cluster; the result is kept ...", err=True)
-                known[here] = asdict(calibrate(plan, layers, size, root))
-                root.write_file(CALIBRATION, json.dumps(known, indent=1, sort_keys=True).encode())
-    return Speed(**known[here])
+                known[here] = calibrate(plan, layers, size, root)
+                measured = {name: asdict(speed) for name, speed in known.items()}
+                root.write_file(CALIBRATION, json.dumps(measured, indent=1, sort_keys=True).encode())
+    return known[here]
 
 
-def _known(root: Store) -> dict[str, dict[str, Any]]:
+def _known(root: Store) -> dict[str, Speed]:
+    """What was measured so far, by cluster and networks."""
     try:
-        content = json.loads(root.read_file(CALIBRATION))
+        return {name: Speed(**measured) for name, measured in json.loads(root.read_file(CALIBRATION)).items()}
     except WorkError:
         return {}
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         raise InputError(f"{root.root}/{CALIBRATION}: not what sweep wrote; delete it") from None
-    return dict(content)

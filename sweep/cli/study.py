@@ -46,6 +46,10 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --refresh relevance
     """
     plan, store = open_study(study, results)
+    from sweep.actors.address import check_address
+
+    check_address(address)
+    store.files.check_writable()
     say_notes(plan)
     from sweep.report.summary import summarise
     from sweep.runs.pipeline import run_study
@@ -129,4 +133,4 @@ def show(plan: Plan, store: Store) -> None:
             planned = sum(unit.table == name for unit in units)
             left = sum(unit.table == name for unit in missing)
             table.add_row(stage.name, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")
-    Console().print(table)
+    Console(width=100).print(table)  # numbers are never cut, however narrow the terminal

@@ -28,6 +28,14 @@ DARK = 64
 SRGB_GAMMA = 1 / 2.2
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file can be found at `path`: false also where the path is too long or leads through a closed folder."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class RawImage:
     """One decoded image as its source holds it."""

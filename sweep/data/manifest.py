@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sweep.data.alike import folded, look_alike
-from sweep.data.decoding import RawImage, decode_with_remarks
+from sweep.data.decoding import RawImage, decode_with_remarks, is_file
 from sweep.errors import InputError
 from sweep.study.names import folded as case_folded
 from sweep.study.names import taken
@@ -35,7 +35,7 @@ Row = tuple[int, dict[str, str]]
 def read_manifest(location: str, base: Path, white: float | None) -> Iterator[RawImage]:
     """Yield the images of the manifest at `location`, relative to the folder `base`, in its order."""
     path = base / location
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such manifest (dataset.source)")
     columns, lines = _table(path)
     _check_columns(path, columns)
@@ -151,7 +151,7 @@ def _problems(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
     for line, row in rows:
         name = row["path"]
         normal = os.path.normpath(name)
-        if not name or not _is_file(folder / name):
+        if not name or not is_file(folder / name):
             yield line, f"path: no file '{name}' under {folder}{_hint(folder, name)}"
         elif normal in seen:
             yield line, f"path: '{name}' stands in row {seen[normal]} already"
@@ -189,13 +189,6 @@ def _is_number(text: str) -> bool:
     try:
         return abs(float(text)) <= LARGEST and "_" not in text
     except ValueError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # the name is too long, or a folder may not be read
         return False
 
 

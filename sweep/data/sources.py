@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.data.decoding import RawImage, decode, scaled
+from sweep.data.decoding import RawImage, decode, is_file, scaled
 from sweep.data.manifest import read_manifest
 from sweep.errors import InputError
 
@@ -41,7 +41,7 @@ def _read_faces_mat(
 ) -> Iterator[RawImage]:
     import scipy.io
 
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{path}: no such file (dataset.source)")
     try:
         content = scipy.io.loadmat(path, variable_names=["x", "label"])

@@ -65,13 +65,16 @@ class Innvestigate:
         save_network(self._path / "network.npz", network, {"preset": settings["preset"], "until": until})
         self._log = (self._path / "log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sweep.lrp.innvestigate_process", str(self._path)],
+            # Not from the working directory, where a file may have the name of a module.
+            [sys.executable, "-P", "-m", "sweep.lrp.innvestigate_process", str(self._path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             env=os.environ
-            | {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+            | {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+            # Where no keras.json of the user's asks for half precision or another order of the axes.
+            | {"KERAS_HOME": str(self._path), "PYTHONWARNINGS": "ignore"},
         )
 
     def relevance(

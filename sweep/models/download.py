@@ -24,8 +24,13 @@ BLOCK_BYTES = 2**20
 
 
 def cache_folder() -> Path:
-    """`SWEEP_CACHE`, or a folder under the user's home."""
-    return Path(os.environ.get("SWEEP_CACHE") or Path.home() / ".cache" / "relevance-sweep")
+    """`SWEEP_CACHE`, or a folder under the user's home. Raises InputError where there is no home."""
+    if given := os.environ.get("SWEEP_CACHE"):
+        return Path(given)
+    try:
+        return Path.home() / ".cache" / "relevance-sweep"
+    except RuntimeError:  # a user without an entry in the system's list, and without HOME
+        raise InputError("no home folder is known; name a folder for fetched files in SWEEP_CACHE") from None
 
 
 def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
@@ -34,9 +39,15 @@ def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
     Raises InputError, opening with `place`, where it cannot be fetched or the copy is not what was fetched first.
     """
     folder = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:12]
+    name = Path(urlsplit(address).path).name.strip(".") or "weights"
+    path, record = folder / name, folder / f"{name}.sha256"
     try:
-        name = Path(urlsplit(address).path).name.strip(".") or "weights"
-        path, record = folder / name, folder / f"{name}.sha256"
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{place}: fetched files cannot be kept: {error}; name a folder that can be written to in SWEEP_CACHE"
+        ) from None
+    try:
         if not path.is_file():
             _fetch(address, path, record, check)
         elif not record.is_file():

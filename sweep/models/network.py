@@ -46,6 +46,9 @@ def keras_model(
     """A whole model, backbone and readout, as a Keras model with logits as outputs."""
     import keras
 
+    # Whatever ~/.keras/keras.json says.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
     inputs = outputs = keras.Input((input_size, input_size, 3))
     for block, count in enumerate(BLOCKS, 1):
         for index in range(1, count + 1):

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sweep.errors import InputError
+from sweep.data.decoding import is_file
+from sweep.errors import InputError, has_password
 from sweep.keys import generator, key_of, key_of_file
 from sweep.models.download import fetched
 from sweep.models.hdf5 import check_hdf5, read_layers
@@ -95,7 +96,7 @@ def _bundled(name: str, base: Path, place: str) -> WeightSource:
 
 def _npz(location: str, base: Path, place: str) -> WeightSource:
     path = base / location
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{place}: no weight file {path}")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
@@ -164,6 +165,9 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
     def load() -> Layers:
         import keras
 
+        # Whatever ~/.keras/keras.json says: half precision would round the weights without a word.
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")
         try:
             model = keras.applications.VGG16(include_top=False, weights="imagenet")
         except Exception as error:
@@ -180,13 +184,18 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
 def _vggface(location: str, base: Path, place: str) -> WeightSource:
     """VGG-Face (Parkhi et al. 2015), converted to Keras: layers conv1_1 ... conv5_3, version-1 means."""
     remote = location.startswith(("http://", "https://"))
+    if has_password(location):
+        raise InputError(
+            f"{place}: '{location}' holds a password, and the study file is stored with the results; fetch the file yourself "
+            "and name its path"
+        )
     path = fetched(location, place, check_hdf5) if remote else base / location
     names = [layer.replace("block", "conv").replace("_conv", "_") for layer in LAYERS]
     return _hdf5(path, names, Preprocessing("BGR", (93.5940, 104.7624, 129.1863)), place)
 
 
 def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place: str) -> WeightSource:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"{place}: no weight file {path}")
 
     def load() -> Layers:

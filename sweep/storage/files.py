@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.fs as fs
 
 from sweep.errors import InputError, StoreError, WorkError
+from sweep.storage.addresses import nearest_folder, place_of, reason_of
 
 TEMPORARY = ".tmp"
 """Folder for what is being written; whatever a dead run left in it may go."""
@@ -27,8 +28,15 @@ PATIENCE = 90.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 """Seconds between tries: doubling from the first to the longest."""
 
+PATH_BYTES = 4096
+"""What a path may have in all."""
+LONGEST_ROOT = PATH_BYTES - 700
+"""Leaves room for a study's name, a table's, a file's, and the folders in which Ray Tune keeps its scratch."""
+
 _FINAL = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 """What no waiting changes."""
+_FINAL_NUMBERS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+"""The same, of errors that have no class of their own."""
 _FINAL_AWS = re.compile(
     r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH)"
 )
@@ -39,18 +47,15 @@ class Files:
     """Reads and writes files by their path under `root`."""
 
     def __init__(self, root: str, patience: float = PATIENCE) -> None:
-        """Name a root, which need not exist yet. Raises InputError where the address cannot be understood."""
+        """Name a root, which need not exist yet. Raises InputError where the address names no place for files."""
+        root = place_of(root)
         self.local = "://" not in root
         self.patience = patience
         if self.local:
-            self.root = self.base = str(Path(root).resolve())
+            self.root = self.base = _folder(root)
             self._files: fs.FileSystem = fs.LocalFileSystem()
         else:
             self.root = root
-            if "?" in root:
-                raise InputError(
-                    f"--results {root}: an address takes no '?'; name an S3-compatible server by AWS_ENDPOINT_URL"
-                )
             self._files, self.base = _remote(root)
 
     def write(self, path: str, content: bytes) -> None:
@@ -70,6 +75,25 @@ class Files:
             return self._patiently(read)
         except FileNotFoundError:
             raise WorkError(f"{self.root}/{path}: no such file; run the study again") from None
+
+    def check_writable(self) -> None:
+        """Raise InputError where a folder can be seen to take no files, before anything is computed for it.
+
+        An object store is found out by the first write.
+        """
+        if not self.local:
+            return
+        folder = nearest_folder(Path(self.base))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"--results: {folder} cannot be written to; change its permissions, or name another folder"
+            )
+        space = os.statvfs(folder)
+        # Some file systems count no inodes, and say that they have 0.
+        if not space.f_bavail or (space.f_files and not space.f_favail):
+            raise InputError(
+                f"--results: the disk of {folder} is full; free some space, or name another folder"
+            )
 
     def create(self) -> None:
         """Make the root where it is a folder. Raises StoreError where that is not possible."""
@@ -166,7 +190,9 @@ class Files:
             except OSError as error:
                 if isinstance(error, FileNotFoundError) and isinstance(error, final):
                     raise
-                hopeless = isinstance(error, final) or _FINAL_AWS.search(str(error))
+                hopeless = (
+                    isinstance(error, final) or error.errno in _FINAL_NUMBERS or _FINAL_AWS.search(str(error))
+                )
                 if hopeless or time.monotonic() + wait > until:
                     raise StoreError(f"{self.root}: {_in_words(error)}") from None
             time.sleep(wait)
@@ -180,6 +206,22 @@ def for_fsspec(address: str) -> Any:
     protocol = address.partition("://")[0]
     wrapper = type("RemoteFiles", (ArrowFSWrapper,), {"protocol": (protocol,)})
     return wrapper(_remote(address)[0])
+
+
+def _folder(root: str) -> str:
+    """The folder that a local root names, in full. Raises InputError where there can be none."""
+    place = f"--results {root}"
+    try:
+        folder = Path(root).resolve()
+        nearest_folder(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead to each other
+        raise InputError(f"{place}: {reason_of(error)}; name a folder") from None
+    if (length := len(os.fsencode(folder))) > LONGEST_ROOT:
+        raise InputError(
+            f"{place}: its path has {length:,} bytes, with which the paths of files under it would have more than "
+            f"{PATH_BYTES:,}; name a folder with a shorter path"
+        )
+    return str(folder)
 
 
 def _remote(address: str) -> tuple[fs.FileSystem, str]:

@@ -1,5 +1,6 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
+from sweep.study.reading import load_study, parse_study, read_study
 from sweep.study.settings import (
     Cell,
     Dataset,
@@ -8,10 +9,7 @@ from sweep.study.settings import (
     Pretraining,
     RelevanceImages,
     Study,
-    load_study,
     on_pixel_scale,
-    parse_study,
-    read_study,
 )
 
 __all__ = [

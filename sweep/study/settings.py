@@ -6,17 +6,14 @@ Where a study runs (nodes, GPUs, results root, batch sizes of the forward pass) 
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sweep.errors import InputError
 from sweep.keys import sortable
 from sweep.study.names import bad_names
-from sweep.study.problems import problems, refuse, shortened
-from sweep.study.yaml_text import parse_yaml
+from sweep.study.problems import refuse, shortened
 
 LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
 """Factor levels become parts of model ids, joined by '-', and of file names."""
@@ -292,32 +289,3 @@ class Study(Settings):
                     extra=chosen,
                     finetune=self.finetune.model_copy(update=changes),
                 )
-
-
-def load_study(path: Path) -> Study:
-    """Read and check a study file.
-
-    Raises InputError with one line per problem: file, place inside the file, what is wrong, what to do.
-    """
-    return parse_study(path, read_study(path))
-
-
-def read_study(path: Path) -> bytes:
-    """The bytes of a study file. Raises InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such study file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
-
-
-def parse_study(path: Path, source: bytes) -> Study:
-    """Check the bytes of a study file; `path` names it in messages. Raises InputError as `load_study` does."""
-    content = parse_yaml(path, source)
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping with the keys name, dataset and factors")
-    try:
-        return Study.model_validate(content)
-    except pydantic.ValidationError as error:
-        raise InputError(*(f"{path}: {line}" for line in problems(error, Study))) from None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sweep.cli import cli
+from sweep.cli.commands import cli
 from sweep.errors import WorkError
 from sweep.runs.holder import Tempo, read_holder
 from sweep.storage.files import Files

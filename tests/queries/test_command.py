@@ -74,7 +74,7 @@ def test_the_list_tells_every_question_and_its_settings(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["auc", "--study", "two"], "has no files under results/two"),
+        (["auc", "--study", "two"], "results/two holds no results with an index"),
         (["bins", "--set", "draws"], "--set draws: write it as NAME=VALUE"),
         (["bins", "--set", "axis=log"], "query 'bins' has no parameter axis; it takes: draws, draw_seed"),
         (["auc", "--results", "elsewhere"], "--results elsewhere: holds no study"),

@@ -1,0 +1,39 @@
+"""All subcommands together."""
+
+import click
+
+from sweep import __version__
+from sweep.cli import control, data, plan, query, report, study, verify
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def cli() -> None:
+    """Do two networks look at the same pixels?
+
+    A study file names factors; every combination of their levels is a model. Each model is finetuned, its
+    relevance mapped, and every model's input masked with every model's map.
+
+    \b
+    sweep plan   studies/umist.yaml      what the study comes to
+    sweep run    studies/umist.yaml      do it, or go on with it
+    sweep status studies/umist.yaml      how far it is
+    sweep stop   studies/umist.yaml      let it finish what is in flight, and end
+    sweep verify studies/umist.yaml      hold its maps to iNNvestigate
+    sweep query  auc                     ask the tables
+    sweep report studies/umist.yaml      see it as one page
+    """
+
+
+for _command in (
+    plan.plan,
+    study.run,
+    study.status,
+    control.stop,
+    control.cancel,
+    verify.verify,
+    query.query,
+    report.report,
+    data.data,
+):
+    cli.add_command(_command)

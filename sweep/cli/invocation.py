@@ -1,0 +1,63 @@
+"""Running a subcommand, and what its errors come to: a line each on standard error, and an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from sweep.cli.commands import cli
+from sweep.errors import Stopped, SweepError
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run the command with `arguments`; returns the exit code."""
+    try:
+        try:
+            with cli.make_context("sweep", list(arguments)) as context:
+                cli.invoke(context)
+            code = 0
+        except click.exceptions.Exit as end:
+            code = end.exit_code
+        # Now rather than at the interpreter's end, where nobody could tell what went wrong.
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "sweep"
+        click.echo(f"sweep: {error.format_message()} (see {command} --help)", err=True)
+        code = error.exit_code
+    except SweepError as error:
+        for line in str(error).splitlines():
+            click.echo(f"sweep: {line}", err=True)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("sweep: stopped", err=True)
+        code = Stopped.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, as in `sweep query auc | head`
+        code = 0
+    except OSError as error:
+        code = _refused(error)
+    _forget_output()
+    return code
+
+
+def _refused(error: OSError) -> int:
+    """Tell what the operating system refused: a file that the user named, or the output itself."""
+    reason = (error.strerror or str(error)).lower()
+    if error.filename is None:
+        click.echo(f"sweep: cannot write to standard output: {reason}", err=True)
+        return 1
+    click.echo(f"sweep: {os.fsdecode(error.filename)}: {reason}", err=True)
+    return 2
+
+
+def _forget_output() -> None:
+    """Drop what could not be written: the interpreter would try again at its end, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
