@@ -33,5 +33,5 @@ def parse_study(path: Path, source: bytes) -> Study:
         raise InputError(f"{path}: must be a mapping with the keys name, dataset and factors")
     try:
         return Study.model_validate(content)
-    except pydantic.ValidationError as error:
+    except ValidationError as error:
         raise InputError(*(f"{path}: {line}" for line in problems(error, Study))) from None
