@@ -10,6 +10,8 @@ import matplotlib as mpl
 import scipy.stats
 from matplotlib.figure import Figure
 
+from sweep.report.fonts import draw_with_every_letter, missing_letters
+
 SIGNED = "RdBu_r"
 """Colour map of relevance: red supports the class, blue speaks against it; safe for colour-blind readers."""
 SEQUENTIAL = "cividis"
@@ -75,8 +77,12 @@ def looks_of(relations: Iterable[str], pretrainings: Sequence[str], factors: Seq
             "--" if turn % 2 else "-",
         )
     trained = {
+        # matplotlib leaves names that begin with '_' out of legends.
         name: Look(
-            name, _PRETRAINING_COLOURS[i % len(_PRETRAINING_COLOURS)], _MARKERS[i % len(_MARKERS)], "-"
+            f" {name}" if name.startswith("_") else name,
+            _PRETRAINING_COLOURS[i % len(_PRETRAINING_COLOURS)],
+            _MARKERS[i % len(_MARKERS)],
+            "-",
         )
         for i, name in enumerate(pretrainings)
     }
@@ -107,6 +113,7 @@ def styled() -> Iterator[None]:
                 "axes.spines.right": False,
                 "legend.frameon": False,
                 "image.interpolation": "nearest",
+                "text.parse_math": False,  # a label with two dollar signs is no formula
                 "svg.hashsalt": "relevance-sweep",
             }
         )
@@ -117,9 +124,16 @@ def drawn(figure: Figure) -> tuple[bytes, bytes]:
     """The figure as a PNG and an SVG file, without dates: the same data always give the same bytes."""
     png, svg = io.BytesIO(), io.BytesIO()
     with styled():
-        figure.savefig(png, format="png", dpi=RESOLUTION)
+
+        def draw() -> None:
+            png.seek(0)
+            png.truncate()
+            figure.savefig(png, format="png", dpi=RESOLUTION)
+
+        draw_with_every_letter(figure, draw)
         figure.set_layout_engine("none")  # both files have the layout that was found for the first
-        figure.savefig(svg, format="svg", metadata={"Date": None})
+        with missing_letters():  # found for the first file
+            figure.savefig(svg, format="svg", metadata={"Date": None})
     return png.getvalue(), svg.getvalue()
 
 
