@@ -31,7 +31,9 @@ def settle() -> None:
         if not os.environ.get(name, "1").isdecimal() or int(os.environ.get(name, "1")) == 0:
             del os.environ[name]  # nothing would be shown on a screen without a width
     if os.path.expanduser("~") == "~":  # noqa: PTH111 - raises nothing
-        os.environ["HOME"] = "/"  # as containers have it for a user whom the system does not list; Ray Tune needs one
+        os.environ["HOME"] = (
+            "/"  # as containers have it for a user whom the system does not list; Ray Tune needs one
+        )
     # Where the home folder cannot be written to, matplotlib says so at length, and does without its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     _raise_limit()
