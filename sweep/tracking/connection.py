@@ -22,7 +22,8 @@ def tracking_uri(results: str) -> str:
     if given:
         return given
     folder = Path.cwd() if "://" in results else Path(results).resolve()
-    return f"sqlite:///{folder}/mlflow.db"
+    # In a database's address these two have a meaning of their own.
+    return f"sqlite:///{str(folder).replace('%', '%25').replace('?', '%3F')}/mlflow.db"
 
 
 def how_to_open(uri: str) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from sweep.analysis.provenance import TableIdentity
 from sweep.plan import Model, Plan
@@ -161,7 +162,7 @@ class Tracker:
             logging.ERROR
         )  # what it warns of, we report once
         if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            Path(unquote(self.uri.removeprefix("sqlite:///"))).parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(self.uri)
         name = self._plan.study.name
         experiment = self._client.get_experiment_by_name(name)
