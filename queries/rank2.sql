@@ -16,7 +16,7 @@
 WITH targets AS (
     -- A task is named after the column of `images` that holds its classes.
     SELECT image_id, label AS task, target
-    FROM (SELECT * EXCLUDE (split, view_deg, height, width) FROM images)
+    FROM (SELECT * EXCLUDE (split, height, width) REPLACE (view_deg::DOUBLE::VARCHAR AS view_deg) FROM images)
         UNPIVOT (target FOR label IN (COLUMNS(* EXCLUDE (image_id))))
 ),
 chosen AS (

@@ -64,7 +64,7 @@ def _say(figure: Figure, letters: str) -> None:
     scripts = ["CJK" if script == "Cjk" else script for script in scripts]
     engine, height = figure.get_layout_engine(), 12 / 72 / figure.get_size_inches()[1]
     if engine is not None and hasattr(engine, "set"):
-        engine.set(rect=(0, height, 1, 1 - height))
+        engine.set(rect=(0, height, 1, 1 - height))  # type: ignore[call-arg]
     figure.text(
         0.01, height / 2, f"Boxes are letters that no font found here has ({_few(scripts)}); install one, such as Noto Sans.",
         fontsize=6.5, color="#B00020", ha="left", va="center",

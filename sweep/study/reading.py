@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from sweep.errors import InputError
 from sweep.study.problems import problems
 from sweep.study.settings import Study

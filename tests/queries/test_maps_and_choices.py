@@ -11,7 +11,7 @@ import pytest
 
 from sweep.analysis.queries import run_query
 from sweep.storage.schemas import SCHEMAS
-from tests.queries.simulated import Study, factorial, relation, write
+from tests.queries.simulated import Model, Study, factorial, relation, write, write_index
 
 Votes = dict[tuple[str, str], dict[str, Any]]
 
@@ -54,6 +54,7 @@ def votes(tmp_path: Path) -> Votes:
     pq.write_table(
         pa.Table.from_pylist(rows, SCHEMAS["predictions"]), tmp_path / "predictions" / "one.parquet"
     )
+    write_index(tmp_path)
     answer = run_query("rank2", str(tmp_path)).to_pylist()
     return {(row["image_id"], row["pretraining"]): row for row in answer}
 
@@ -130,3 +131,29 @@ def test_maps_that_are_all_constant_give_no_figure(tmp_path: Path) -> None:
     got = run_query("map_similarity", str(tmp_path)).to_pandas()
     assert got["note"].str.startswith("no figure").all()
     assert got["pearson_fisher"].isna().all()
+
+
+def test_angles_are_classes_as_well(tmp_path: Path) -> None:
+    angles = [-105.0, 0.0, 7.3, 0.1]
+    # As a plan names the classes of a task.
+    classes = [str(float(np.float32(angle))) for angle in angles]
+    models = [Model(f"pre-view_deg-s{seed}", "pre", "view_deg", seed) for seed in (1, 2)]
+    write(Study(models, percents=(1.0,), n_images=4), tmp_path)
+    (images, predictions) = (tmp_path / name for name in ("images", "predictions"))
+    rows = pq.read_table(images).to_pylist()
+    given = [row | {"view_deg": angle} for row, angle in zip(rows, angles, strict=True)]
+    choices = [
+        {"model_id": model.model_id, "image_id": row["image_id"], "rank": rank, "class": name, "logit": 1.0 / rank}
+        for model in models
+        for index, row in enumerate(rows)
+        for rank, name in enumerate([classes[index], classes[index - 1]], start=1)
+    ]  # fmt: skip
+    for folder, table, content in [(images, "images", given), (predictions, "predictions", choices)]:
+        for path in folder.iterdir():
+            path.unlink()
+        pq.write_table(pa.Table.from_pylist(content, SCHEMAS[table]), folder / "one.parquet")
+    write_index(tmp_path)
+    answer = run_query("rank2", str(tmp_path)).to_pylist()
+    assert [(row["target"], row["choice"], row["n_models"], row["n_wrong"]) for row in answer] == [
+        (classes[index], classes[index - 1], 2, 0) for index in range(4)
+    ]

@@ -21,7 +21,7 @@ def _own_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     own = [entry for entry in fontManager.ttflist if "mpl-data" in entry.fname]
     monkeypatch.setattr(fontManager, "ttflist", own)
     fonts_with.cache_clear()
-    fontManager._findfont_cached.cache_clear()  # type: ignore[attr-defined]
+    fontManager._findfont_cached.cache_clear()
 
 
 def a_font_with(letters: str, path: Path) -> None:
@@ -55,7 +55,7 @@ def figure_of(label: str) -> Figure:
 
 
 def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+    return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_letters_that_no_font_has_are_said_in_the_figure() -> None:
@@ -79,7 +79,7 @@ def test_a_font_that_has_the_letters_is_used(tmp_path: Path) -> None:
     figure = figure_of("東京 p1")
     png, _ = drawn(figure)
     assert "Boxes are letters" not in words(figure)
-    labelled = [text for text in figure.findobj(Text) if "東" in text.get_text()]  # type: ignore[attr-defined]
+    labelled = [text for text in figure.findobj(Text) if "東" in text.get_text()]
     assert len(labelled) == 4  # title, legend, and the tick, which matplotlib holds twice
     assert {tuple(text.get_fontfamily()) for text in labelled} == {("DejaVu Sans", "Squares Sans")}
     assert fonts_with("東京न") == (("Squares Sans",), "न")
