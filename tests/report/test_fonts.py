@@ -21,7 +21,7 @@ def _own_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
     own = [entry for entry in fontManager.ttflist if "mpl-data" in entry.fname]
     monkeypatch.setattr(fontManager, "ttflist", own)
     fonts_with.cache_clear()
-    fontManager._findfont_cached.cache_clear()
+    fontManager._findfont_cached.cache_clear()  # type: ignore[attr-defined]
 
 
 def a_font_with(letters: str, path: Path) -> None:
