@@ -99,9 +99,7 @@ def _run(
         if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
             tracker.close(status)
         if tracker.problem:
-            display.say(
-                f"MLflow at {tracker.uri} did not answer, so its history has a gap: {tracker.problem}"
-            )
+            display.say(tracker.problem)
     if run.failures:
         raise WorkError("\n".join(run.outcome()))
 

@@ -18,9 +18,11 @@ INSISTENCE = (0.0, 2.0, 4.0, 8.0)
 
 def tracking_uri(results: str) -> str:
     """`MLFLOW_TRACKING_URI` where it is set, otherwise an SQLite file under a local results root."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    if given:
-        return given
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
+
+
+def default_uri(results: str) -> str:
+    """The SQLite file under a local results root; in this folder where the root is an object store."""
     folder = Path.cwd() if "://" in results else Path(results).resolve()
     # In a database's address these two have a meaning of their own.
     return f"sqlite:///{str(folder).replace('%', '%25').replace('?', '%3F')}/mlflow.db"
@@ -29,6 +31,10 @@ def tracking_uri(results: str) -> str:
 def how_to_open(uri: str) -> str:
     """What a person does to see the runs at a tracking address."""
     return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+
+
+class RefusedError(Exception):
+    """MLflow answers, and holds something that rules the study's runs out; the message says what to do."""
 
 
 class Connection:
@@ -57,7 +63,8 @@ class Connection:
             now = self._clock()
             self._silent_until = now + max(self._wait, PATIENCE * (now - begun))
             self._wait = min(2 * self._wait, LONGEST_WAIT)
-            self.problem = f"{type(error).__name__}: {_first_line(error)}"
+            kind = "" if isinstance(error, RefusedError) else f"{type(error).__name__}: "
+            self.problem = f"{kind}{_first_line(error)}"
             return None
         self._wait = FIRST_WAIT
         return answer
@@ -75,4 +82,4 @@ class Connection:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200]
+    return (str(error).strip().splitlines() or [""])[0][:400]

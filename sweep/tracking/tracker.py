@@ -10,12 +10,17 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from sweep.analysis.provenance import TableIdentity
+from sweep.errors import redacted
 from sweep.plan import Model, Plan
-from sweep.tracking.connection import Connection, tracking_uri
+from sweep.storage.files import Files
+from sweep.tracking.connection import Connection, RefusedError, default_uri, tracking_uri
+from sweep.tracking.identity import results_id
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import dataset_input, epoch_metrics, model_parameters, study_files, study_tags
 
 STUDY_TAG, MODEL_TAG, PARENT_TAG = "sweep.study", "sweep.model_key", "mlflow.parentRunId"
+RESULTS_TAG = "sweep.results"
+"""Which results a run belongs to (sweep.tracking.identity)."""
 FILES_TAG = "sweep.files"
 """Set once a model's run has its files."""
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -36,6 +41,9 @@ class Tracker:
         self.uri = tracking_uri(results)
         self._plan, self._results = plan, results
         self._connection = Connection()
+        # Apart: an artifact store that refuses says nothing about the server, whose runs are still to be closed.
+        self._uploads = Connection()
+        self._results_id = results_id(Files(f"{results.rstrip('/')}/{plan.study.name}"))
         self._client: Any = None
         self._experiment = self._parent = ""
         self._runs: dict[str, str] = {}
@@ -52,8 +60,13 @@ class Tracker:
 
     @property
     def problem(self) -> str | None:
-        """Why the history has a gap, or None."""
-        return self._connection.problem
+        """In a line: which part of MLflow refused, and why; None where none did."""
+        refused = (
+            ("its runs have a gap", self._connection.problem),
+            ("its artifact store refused files, the runs have everything else", self._uploads.problem),
+        )
+        told = [f"{what}: {why}" for what, why in refused if why]
+        return redacted(f"MLflow at {self.uri}: {'; '.join(told)}") if told else None
 
     def start_models(self, models: Sequence[Model]) -> dict[str, str]:
         """Run id of each model's child run, by model id; models are absent where the server is away."""
@@ -122,7 +135,7 @@ class Tracker:
                 self._with_files.add(run_id)
 
         for position, model in enumerate(self._plan.models):
-            self._try(functools.partial(attach, position, model))
+            self._upload(functools.partial(attach, position, model))
 
     def finish_study(self, files: Mapping[str, bytes], tables: Mapping[str, TableIdentity]) -> None:
         """Attach a finished study's `files` (by path) to its run, and what identifies it and its tables."""
@@ -131,7 +144,8 @@ class Tracker:
             for name, identity in tables.items()
         }
         everything = {**files, **study_files(self._plan, tables)}
-        self._try(lambda: self._attach(self._parent, everything, tags))
+        self._try(lambda: self._tag(self._parent, tags))
+        self._upload(lambda: self._attach(self._parent, everything, {}))
 
     def close(self, status: str) -> None:
         """Close the parent run, and as KILLED (or FAILED) every child run that is still open."""
@@ -142,6 +156,11 @@ class Tracker:
             self._client.set_terminated(self._parent, status)
 
         self._try(close)
+
+    def _upload(self, call: Callable[[], None]) -> None:
+        """Send files, unless the server itself is away."""
+        if self._parent:
+            self._uploads.attempt(call)
 
     def _try(self, call: Callable[[], Answer]) -> Answer | None:
         def opened() -> Answer:
@@ -166,6 +185,11 @@ class Tracker:
         self._client = MlflowClient(self.uri)
         name = self._plan.study.name
         experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise RefusedError(
+                f"the experiment '{name}' was deleted; restore it with: mlflow experiments restore --experiment-id "
+                f"{experiment.experiment_id}, or name the study otherwise"
+            )
         if experiment is None:
             local = self.uri.startswith("sqlite:///") and "://" not in self._results
             place = (Path(self._results).resolve() / "mlflow-artifacts").as_uri() if local else None
@@ -175,6 +199,10 @@ class Tracker:
         parent = ""
         for run in self._search(f"tags.`{STUDY_TAG}` != ''"):
             run_id, tags = run.info.run_id, run.data.tags
+            # Runs of before there was an id are these results' own where the database lies beside them.
+            beside = "" if self.uri == default_uri(self._results) else None
+            if tags.get(RESULTS_TAG, beside) not in (self._results_id, ""):
+                continue
             if MODEL_TAG not in tags:
                 parent = run_id
                 continue
@@ -185,7 +213,7 @@ class Tracker:
             self._client.update_run(parent, status="RUNNING")
         else:
             parent = self._client.create_run(
-                self._experiment, tags={STUDY_TAG: name}, run_name=name
+                self._experiment, tags={STUDY_TAG: name, RESULTS_TAG: self._results_id}, run_name=name
             ).info.run_id
         self._tag(parent, study_tags(self._plan))
         self._client.log_inputs(parent, [dataset_input(self._plan)])
@@ -196,7 +224,12 @@ class Tracker:
 
         run_id = self._runs.get(model.key)
         if run_id is None:
-            tags = {STUDY_TAG: self._plan.study.name, MODEL_TAG: model.key, PARENT_TAG: self._parent}
+            tags = {
+                STUDY_TAG: self._plan.study.name,
+                RESULTS_TAG: self._results_id,
+                MODEL_TAG: model.key,
+                PARENT_TAG: self._parent,
+            }
             run_id = str(self._client.create_run(self._experiment, tags=tags, run_name=model.id).info.run_id)
             self._runs[model.key] = run_id
             self._steps[run_id] = set()

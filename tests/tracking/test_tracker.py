@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,8 +24,10 @@ from sweep.numerics.readout import Readout
 from sweep.plan import Model, Plan, make_plan
 from sweep.report.panels import model_files
 from sweep.stages import finetune, key_of_study, rows_of_tables
+from sweep.storage.files import Files
 from sweep.storage.store import Store
 from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, tracker
+from sweep.tracking.identity import results_id
 from tests.report.simulated import readout, simulate
 from tests.studies import write_small_study
 
@@ -292,3 +295,83 @@ def test_more_epochs_than_a_request_may_hold_are_sent_in_parts(
     monkeypatch.setattr(tracker, "BATCH", 3)
     study.finish(Tracker(study.plan, study.results))
     assert_complete(study, sqlite(study))
+
+
+@contextmanager
+def tracked(uri: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        yield
+
+
+def test_two_results_of_one_study_share_no_run_and_each_finds_its_own_again(
+    study: Study, tmp_path: Path
+) -> None:
+    other = Study(study.plan, study.store, str(tmp_path / "other"))
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    with tracked(uri):
+        for each in (study, other, study):
+            follower = Tracker(each.plan, each.results)
+            each.finish(follower)
+            assert follower.problem is None
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len({run.data.tags["sweep.results"] for run in parents}) == len(parents) == 2
+    for parent in parents:
+        own = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        assert sorted(run.info.run_name for run in own) == sorted(study.plan.model)
+        assert {run.info.status for run in [parent, *own]} == {FINISHED}
+
+
+def test_results_that_are_moved_keep_their_id_and_a_copy_gets_its_own(tmp_path: Path) -> None:
+    first = results_id(Files(str(tmp_path / "first")))
+    assert results_id(Files(str(tmp_path / "first"))) == first
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    assert results_id(Files(str(tmp_path / "copy"))) != first
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert results_id(Files(str(tmp_path / "moved"))) == first
+
+
+def test_a_study_ends_finished_where_only_its_files_are_refused(study: Study) -> None:
+    closed = Path(study.results) / "mlflow-artifacts"
+    closed.write_text("not a folder")
+    follower = Tracker(study.plan, study.results)
+    study.train(follower, study.plan.models)
+    study.finish(follower)
+    parent, children = runs_of(sqlite(study))
+    assert {run.info.status for run in [parent, *children.values()]} == {FINISHED}
+    assert follower.problem is not None
+    assert len(follower.problem.splitlines()) == 1
+    assert "its artifact store refused files" in follower.problem
+    assert "its runs have a gap" not in follower.problem
+
+
+def test_an_experiment_that_was_deleted_is_named_with_the_remedy(study: Study) -> None:
+    study.finish(Tracker(study.plan, study.results))
+    client = MlflowClient(sqlite(study))
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    follower = Tracker(study.plan, study.results)
+    follower.close(FINISHED)
+    assert follower.problem is not None
+    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in follower.problem
+    client.restore_experiment(experiment.experiment_id)
+    again = Tracker(study.plan, study.results)
+    study.finish(again)
+    assert again.problem is None
+
+
+@pytest.mark.parametrize(
+    "uri", ["nowhere://host", "file:///tmp/none", "postgresql://ann:s3cret@127.0.0.1:1/db"]
+)
+def test_an_address_that_mlflow_does_not_take_is_a_line_without_a_password(study: Study, uri: str) -> None:
+    with tracked(uri):
+        follower = Tracker(study.plan, study.results)
+        follower.close(FINISHED)
+        assert follower.problem is not None
+        assert len(follower.problem.splitlines()) == 1
+        assert "s3cret" not in follower.problem
