@@ -89,8 +89,8 @@ class Files:
                 f"--results: {folder} cannot be written to; change its permissions, or name another folder"
             )
         space = os.statvfs(folder)
-        # Some file systems count no inodes, and say that they have 0.
-        if not space.f_bavail or (space.f_files and not space.f_favail):
+        # Some file systems count neither blocks nor inodes, and say that they have 0 in all.
+        if (space.f_blocks and not space.f_bavail) or (space.f_files and not space.f_favail):
             raise InputError(
                 f"--results: the disk of {folder} is full; free some space, or name another folder"
             )

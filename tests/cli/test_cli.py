@@ -1,7 +1,6 @@
 """What a user sees on bad input: one clear line each, exit code 2, nothing written."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,9 +65,3 @@ def test_status_of_a_study_that_has_not_begun(small_study: SmallStudy) -> None:
     done = sweep("status", small_study.path, cwd=small_study.path.parent)
     assert done.returncode == 0
     assert "= 8 models, 30 images (6 with maps), 32 px" in done.stdout
-
-
-def test_help_shows_examples() -> None:
-    for command in ("plan", "run", "status", "query"):
-        shown = sweep(command, "--help", cwd=Path()).stdout
-        assert f"sweep {command} " in shown.split("Options:")[0].replace("Usage: sweep", "")
