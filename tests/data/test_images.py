@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from sweep.data.decoding import decode
 from sweep.data.images import Images, load_images, select, split, squared
-from sweep.data.sources import decode
 from sweep.errors import InputError
 from sweep.study import Dataset, RelevanceImages
 from tests.studies import write_faces

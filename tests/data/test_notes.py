@@ -15,7 +15,7 @@ from sweep.study import Dataset
 from tests.studies import write_faces, write_small_study
 
 
-def manifest(folder: Path, arrays: dict[str, np.ndarray], columns: str = "", cells: str = "") -> None:  # type: ignore[type-arg]
+def manifest(folder: Path, arrays: dict[str, np.ndarray], columns: str = "", cells: str = "") -> None:
     lines = [f"path,identity{columns}"]
     for index, (name, array) in enumerate(arrays.items()):
         Image.fromarray(array).save(folder / name)
@@ -29,7 +29,7 @@ def loaded(folder: Path, **settings: object) -> Images:
     )
 
 
-def noise(index: int, low: int, high: int, kind: type = np.uint8) -> np.ndarray:  # type: ignore[type-arg]
+def noise(index: int, low: int, high: int, kind: type = np.uint8) -> np.ndarray:
     return np.random.default_rng(index).integers(low, high + 1, (32, 32), kind)
 
 

@@ -77,7 +77,8 @@ def test_layers_that_would_change_what_the_others_compute_are_refused(tmp_path: 
     path = tmp_path / "weights.h5"
     write_keras_applications(path)
     with h5py.File(path, "a") as file:
-        for name, shapes in {"fc1": [(8, 4), (4,)], "no_bias": [(4, 2)], "dropout": []}.items():
+        layers: dict[str, list[tuple[int, ...]]] = {"fc1": [(8, 4), (4,)], "no_bias": [(4, 2)], "dropout": []}
+        for name, shapes in layers.items():
             arrays = {f"{name}_{i}": np.zeros(shape, np.float32) for i, shape in enumerate(shapes)}
             group = file.create_group(name)
             group.attrs["weight_names"] = [label.encode() for label in arrays]

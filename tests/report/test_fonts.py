@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
+from fontTools.fontBuilder import FontBuilder  # type: ignore[import-untyped]
+from fontTools.pens.ttGlyphPen import TTGlyphPen  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
@@ -55,7 +55,7 @@ def figure_of(label: str) -> Figure:
 
 
 def words(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.findobj(Text))  # type: ignore[attr-defined]
+    return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_letters_that_no_font_has_are_said_in_the_figure() -> None:
@@ -79,7 +79,7 @@ def test_a_font_that_has_the_letters_is_used(tmp_path: Path) -> None:
     figure = figure_of("東京 p1")
     png, _ = drawn(figure)
     assert "Boxes are letters" not in words(figure)
-    labelled = [text for text in figure.findobj(Text) if "東" in text.get_text()]  # type: ignore[attr-defined]
+    labelled = [text for text in figure.findobj(Text) if "東" in text.get_text()]
     assert len(labelled) == 4  # title, legend, and the tick, which matplotlib holds twice
     assert {tuple(text.get_fontfamily()) for text in labelled} == {("DejaVu Sans", "Squares Sans")}
     assert fonts_with("東京न") == (("Squares Sans",), "न")
