@@ -6,8 +6,8 @@ backward pass. Graphs are traced once per architecture and composite, whatever t
 More than 300 lines: the types of what the two functions return, by their arguments, take 40 of them.
 """
 
-from collections.abc import Iterator, Sequence
-from math import ceil, prod
+from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -19,7 +19,7 @@ from sweep.lrp.composites import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
 from sweep.lrp.network import Dense, Flatten, FloatArray, Network
 from sweep.lrp.precision import full_precision
-from sweep.lrp.program import program_of, weights_of
+from sweep.lrp.program import chunks, program_of, weights_of
 from sweep.lrp.steps import Tensor, Weights, prepare
 from sweep.lrp.steps import steps as describe
 
@@ -44,7 +44,7 @@ def forward(network: Network, images: npt.ArrayLike) -> FloatArray:
         return batch
     chunk = max(1, CHUNK_BYTES // (4 * 4 * max(map(prod, network.shapes))))
     program, weights = program_of(steps), weights_of(network, steps)
-    parts = [program.run(weights, tf.constant(part)).numpy() for _, part in _chunks(batch, chunk)]
+    parts = [program.run(weights, tf.constant(part)).numpy() for _, part in chunks(batch, chunk)]
     return np.concatenate(parts) if parts else np.zeros((0, *network.output_shape), np.float32)
 
 
@@ -179,7 +179,7 @@ def _relevance(
     maps = np.zeros((len(n_classes), len(batch), *network.input_shape[:2]), np.float32)
     logits = [np.zeros((len(batch), n), np.float32) for n in n_classes]
     images_at_once, maps_at_once = _pass_size(network, len(n_classes))
-    for start, part in _chunks(batch, images_at_once):
+    for start, part in chunks(batch, images_at_once):
         here = slice(start, start + len(part))
         output, shared = program.record(weights, tf.constant(part), box)
         relevances = []
@@ -299,11 +299,3 @@ def _pass_size(network: Network, n_maps: int) -> tuple[int, int]:
     per_map, per_image = 3 * largest, 2 * 4 * sum(map(prod, network.shapes))
     images = CHUNK_BYTES // (per_image + n_maps * per_map)
     return max(1, images), max(1, CHUNK_BYTES // per_map) if images < 1 else max(1, n_maps)
-
-
-def _chunks(batch: FloatArray, at_most: int) -> Iterator[tuple[int, FloatArray]]:
-    """Parts of nearly equal size, each with its start."""
-    n_parts = ceil(len(batch) / at_most)
-    for index in range(n_parts):
-        start, stop = (len(batch) * index) // n_parts, (len(batch) * (index + 1)) // n_parts
-        yield start, batch[start:stop]

@@ -1,14 +1,15 @@
 """Traced graphs and prepared weights, each made once and kept; graphs run in full float32, whoever calls them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import tensorflow as tf
 
 from sweep.lrp import graph
-from sweep.lrp.network import Network
+from sweep.lrp.network import FloatArray, Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.steps import Step, Tensor, Weights, prepare
 
@@ -81,3 +82,11 @@ def weights_of(network: Network, steps: tuple[Step, ...]) -> list[Weights]:
     if steps not in known:
         known[steps] = [prepare(layer, step) for layer, step in zip(network.layers, steps, strict=True)]
     return known[steps]
+
+
+def chunks(batch: FloatArray, at_most: int) -> Iterator[tuple[int, FloatArray]]:
+    """Parts of a batch, of nearly equal size, each with its start."""
+    n_parts = ceil(len(batch) / at_most)
+    for index in range(n_parts):
+        start, stop = (len(batch) * index) // n_parts, (len(batch) * (index + 1)) // n_parts
+        yield start, batch[start:stop]

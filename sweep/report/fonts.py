@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 OWN = "DejaVu Sans"
@@ -63,8 +64,8 @@ def _say(figure: Figure, letters: str) -> None:
     scripts = sorted({unicodedata.name(letter, "unnamed").split()[0].title() for letter in letters})
     scripts = ["CJK" if script == "Cjk" else script for script in scripts]
     engine, height = figure.get_layout_engine(), 12 / 72 / figure.get_size_inches()[1]
-    if engine is not None and hasattr(engine, "set"):
-        engine.set(rect=(0, height, 1, 1 - height))  # type: ignore[call-arg]
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(rect=(0, height, 1, 1 - height))
     figure.text(
         0.01, height / 2, f"Boxes are letters that no font found here has ({_few(scripts)}); install one, such as Noto Sans.",
         fontsize=6.5, color="#B00020", ha="left", va="center",

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 from sweep.data.images import Images, load_images
 from sweep.data.manifest import image_ids
 from sweep.errors import InputError
+from sweep.plan import make_plan
 from sweep.study import Dataset
+from tests.studies import write_small_study
 
 
 def pictures(folder: Path, *names: str) -> None:
@@ -230,3 +233,37 @@ def test_a_manifest_that_is_a_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").mkdir()
     with pytest.raises(InputError, match="no such manifest"):
         load_images(Dataset(source="manifest:manifest.csv"), tmp_path)
+
+
+def test_the_key_of_a_plain_manifest_is_what_it_always_was(tmp_path: Path) -> None:
+    rows = ["path,identity,gender,view_deg,hair"]
+    for index in range(6):
+        pixels = np.arange(32 * 32).reshape(32, 32) * (index + 1) % 256
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,p{index % 2},male,{index}.5,dark")
+    assert loaded(tmp_path, "\n".join(rows)).key == "bc786d229c73e77f33b5"  # names stored units
+
+
+def test_a_study_learns_from_the_split_of_its_manifest(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    drawn = make_plan(study.path)
+    manifest = tmp_path / study.content["dataset"]["source"].removeprefix("manifest:")
+    header, *rows = manifest.read_text().splitlines()
+    settings = {name: study.content["dataset"][name] for name in ("source", "input_size")}
+    study.content["dataset"].clear()
+    study.changed(dataset=settings)
+
+    def split(choose: Callable[[int, str], bool]) -> None:
+        parts = ("validation" if choose(index, row) else "train" for index, row in enumerate(rows))
+        lines = [f"{row},{part}" for row, part in zip(rows, parts, strict=True)]
+        manifest.write_text("\n".join([f"{header},split", *lines]))
+
+    split(lambda index, _: index % 5 == 0)
+    own = make_plan(study.path)
+    assert [part == "validation" for part in own.images.table["split"].to_pylist()] == [
+        index % 5 == 0 for index in range(len(rows))
+    ]
+    assert {model.key for model in own.models}.isdisjoint(model.key for model in drawn.models)
+    split(lambda _, row: ",p00," in row)
+    with pytest.raises(InputError, match=r"no training image has identity 'p00'; add images to train on"):
+        make_plan(study.path)

@@ -1,4 +1,4 @@
-"""The store: whole files or none, found by key, parked and brought back, and damage of any kind noticed."""
+"""The store: whole files or none, found by key, and damage of any kind noticed."""
 
 import hashlib
 import subprocess
