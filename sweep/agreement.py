@@ -54,5 +54,5 @@ def untrained_classes(images: Images, labels: Mapping[str, Sequence[str]]) -> It
         if untrained:
             yield (
                 f"factors.task: no training image has {task} '{min(untrained)}'; "
-                f"add images, or set dataset.stratify to '{task}'"
+                f"add images to train on, or set dataset.stratify to '{task}' if the study draws the split"
             )
