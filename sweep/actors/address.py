@@ -53,8 +53,8 @@ def cluster_address(given: str | None) -> str | None:
         )
     try:
         socket.create_connection((found["host"].strip("[]"), int(found["port"])), ANSWER_SECONDS).close()
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter of hosts that cannot be named so
+        why = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"{place}: no Ray cluster answers at {address} ({why}); start one with `ray start --head`, or correct the address"
         ) from None

@@ -4,11 +4,13 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
 
+import sweep
 from sweep.actors.address import cluster_address, folder_for_ray, folder_of_ray
 from sweep.errors import InputError, SweepError, WorkError
 from sweep.models.weights import Layers
@@ -33,7 +35,9 @@ def cluster(address: str | None) -> Iterator[bool]:
     found = cluster_address(address)
     with nullcontext() if found else folder_for_ray():
         try:
-            with _without_hang_ups():
+            # Ray's workers look for modules in the folder where it is started: in the package's, not in the user's, where a
+            # file may have the name of a module.
+            with _without_hang_ups(), chdir(Path(sweep.__file__).parents[1]):
                 ray.init(
                     address=found or "local",
                     include_dashboard=False,

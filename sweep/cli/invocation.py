@@ -1,5 +1,6 @@
 """Running a subcommand, and what its errors come to: a line each on standard error, and an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from contextlib import suppress
 import click
 
 from sweep.cli.commands import cli
-from sweep.errors import Stopped, SweepError
+from sweep.errors import Stopped, SweepError, redacted
 
 
 def invoke(arguments: Sequence[str]) -> int:
@@ -44,14 +45,19 @@ def invoke(arguments: Sequence[str]) -> int:
     return code
 
 
+_NO_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+"""What the system says of an output that takes no more."""
+
+
 def _refused(error: OSError) -> int:
     """Tell what the operating system refused: a file that the user named, or the output itself."""
     reason = (error.strerror or str(error)).lower()
-    if error.filename is None:
-        click.echo(f"sweep: cannot write to standard output: {reason}", err=True)
-        return 1
-    click.echo(f"sweep: {os.fsdecode(error.filename)}: {reason}", err=True)
-    return 2
+    if error.filename is not None:
+        click.echo(f"sweep: {redacted(os.fsdecode(error.filename))}: {reason}", err=True)
+        return 2
+    place = "cannot write to standard output: " if error.errno in _NO_OUTPUT else ""
+    click.echo(f"sweep: {place}{redacted(reason)}", err=True)
+    return 1
 
 
 def _forget_output() -> None:

@@ -39,8 +39,6 @@ def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
     Raises InputError, opening with `place`, where it cannot be fetched or the copy is not what was fetched first.
     """
     folder = cache_folder() / hashlib.sha256(address.encode()).hexdigest()[:12]
-    name = Path(urlsplit(address).path).name.strip(".") or "weights"
-    path, record = folder / name, folder / f"{name}.sha256"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -48,6 +46,8 @@ def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
             f"{place}: fetched files cannot be kept: {error}; name a folder that can be written to in SWEEP_CACHE"
         ) from None
     try:
+        name = Path(urlsplit(address).path).name.strip(".") or "weights"
+        path, record = folder / name, folder / f"{name}.sha256"
         if not path.is_file():
             _fetch(address, path, record, check)
         elif not record.is_file():

@@ -28,6 +28,18 @@ def default_uri(results: str) -> str:
     return f"sqlite:///{str(folder).replace('%', '%25').replace('?', '%3F')}/mlflow.db"
 
 
+def artifact_root(uri: str, results: str) -> str | None:
+    """Where runs in an SQLite file keep their files: beside local results; None where MLflow or a server decides.
+
+    MLflow would make a folder in the working directory, which may be read-only, and stumble over quotes in its name.
+    """
+    if not uri.startswith("sqlite:///") or "://" in results:
+        return None
+    root = (Path(results).resolve() / "mlflow-artifacts").as_uri()
+    os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = root
+    return root
+
+
 def how_to_open(uri: str) -> str:
     """What a person does to see the runs at a tracking address."""
     return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"

@@ -13,7 +13,7 @@ from sweep.analysis.provenance import TableIdentity
 from sweep.errors import redacted
 from sweep.plan import Model, Plan
 from sweep.storage.files import Files
-from sweep.tracking.connection import Connection, RefusedError, default_uri, tracking_uri
+from sweep.tracking.connection import Connection, RefusedError, artifact_root, default_uri, tracking_uri
 from sweep.tracking.identity import results_id
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import dataset_input, epoch_metrics, model_parameters, study_files, study_tags
@@ -182,6 +182,7 @@ class Tracker:
         )  # what it warns of, we report once
         if self.uri.startswith("sqlite:///"):
             Path(unquote(self.uri.removeprefix("sqlite:///"))).parent.mkdir(parents=True, exist_ok=True)
+        place = artifact_root(self.uri, self._results)
         self._client = MlflowClient(self.uri)
         name = self._plan.study.name
         experiment = self._client.get_experiment_by_name(name)
@@ -191,8 +192,6 @@ class Tracker:
                 f"{experiment.experiment_id}, or name the study otherwise"
             )
         if experiment is None:
-            local = self.uri.startswith("sqlite:///") and "://" not in self._results
-            place = (Path(self._results).resolve() / "mlflow-artifacts").as_uri() if local else None
             self._experiment = self._client.create_experiment(name, artifact_location=place)
         else:
             self._experiment = experiment.experiment_id

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from sweep.errors import WorkError
 from sweep.plan import Plan
-from sweep.tracking.connection import Connection, tracking_uri
+from sweep.tracking.connection import Connection, artifact_root, tracking_uri
 from sweep.tracking.tracker import MODEL_TAG, STUDY_TAG
 
 
@@ -23,7 +23,9 @@ def _log(plan: Plan, results: str, metrics: Mapping[str, float]) -> None:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-    client = MlflowClient(tracking_uri(results))
+    uri = tracking_uri(results)
+    artifact_root(uri, results)
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(plan.study.name)
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_TAG}` != ''") if experiment else []
     parents = [run for run in runs if MODEL_TAG not in run.data.tags]

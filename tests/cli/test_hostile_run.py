@@ -41,8 +41,8 @@ def test_a_run_in_hostile_surroundings(tmp_path: Path, home: Path, monkeypatch: 
     run, quiet = Store(f"{folder}/results/small"), Store(str(tmp_path / "quiet"))
     run_in_process(plan, quiet)
     for table, column in (("relevance", "map"), ("masked", "target_logit"), ("predictions", "logit")):
-        ours, twin = (values(plan, store, table, column) for store in (run, quiet))
-        np.testing.assert_allclose(ours, twin, rtol=1e-3, atol=1e-4)
+        found, expected = (values(plan, store, table, column) for store in (run, quiet))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
     assert (folder / "results" / "mlflow.db").is_file()
 
 

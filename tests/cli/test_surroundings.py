@@ -182,7 +182,9 @@ def test_ctrl_c_while_libraries_are_imported_and_the_study_is_read(folder: Path)
         if process.returncode == 0:
             break
         stopped = (process.returncode, errors) == (130, b"sweep: stopped\n")
-        assert stopped or not ended  # at first Python itself is still starting, and answers with words of its own
+        assert (
+            stopped or not ended
+        )  # at first Python itself is still starting, and answers with words of its own
         ended, seconds = ended + stopped, 1.6 * seconds
     assert ended > 1
 

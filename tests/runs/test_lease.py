@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from sweep.errors import StoreError
+from sweep.errors import InputError, StoreError
 from sweep.runs.holder import LEASE, Holder, Tempo, is_alive, read_holder
 from sweep.runs.lease import REQUEST, HeldError, Lease, ask, drop
 from sweep.storage.files import Files
@@ -346,7 +346,7 @@ def test_no_error_silences_the_heart(files: Files, monkeypatch: pytest.MonkeyPat
 def test_a_root_that_cannot_be_made_is_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(StoreError, match="cannot be read or written"),
+        pytest.raises(InputError, match="is a file, not a folder"),
         lease(Files(str(tmp_path / "file/root"))),
     ):
         pass
