@@ -20,7 +20,7 @@ RULES: dict[str, tuple[dict[str, Any], LinearRule]] = {
     "epsilon": ({"rule": "epsilon", "epsilon": 0.05}, twin.epsilon_rule(0.05)),
     "alpha1_beta0": ({"rule": "alpha_beta", "alpha": 1, "beta": 0}, twin.alpha_beta_rule(1, 0)),
     "alpha2_beta1": ({"rule": "alpha_beta", "alpha": 2, "beta": 1}, twin.alpha_beta_rule(2, 1)),
-    "alpha_beta": ({"rule": "alpha_beta", "alpha": 1.7, "beta": 0.4}, twin.alpha_beta_rule(1.7, 0.4)),
+    "alpha1.7_beta0.7": ({"rule": "alpha_beta", "alpha": 1.7, "beta": 0.7}, twin.alpha_beta_rule(1.7, 0.7)),
     "gamma": ({"rule": "gamma", "gamma": 0.3}, twin.gamma_rule(0.3)),
     "w_square": ({"rule": "w_square"}, twin.w_square_rule()),
     "flat": ({"rule": "flat"}, twin.flat_rule()),

@@ -205,5 +205,6 @@ def test_a_cache_that_cannot_be_written_and_an_address_that_is_none(
     monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"^place: fetched files cannot be kept: .*file.*SWEEP_CACHE"):
         fetched(f"{served}/face.h5", "place", check_hdf5)
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "cache"))
     with pytest.raises(InputError, match=r"^place: cannot fetch http://\[none/face\.h5: Invalid IPv6 URL"):
         fetched("http://[none/face.h5", "place", check_hdf5)

@@ -7,13 +7,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sweep.errors import Stopped, StoreError
 from sweep.runs.interrupt import Interrupts
+
+
+@pytest.fixture(autouse=True)
+def _hang_ups_count() -> Iterator[None]:
+    """Whoever runs the tests may have told them to ignore a closed terminal, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class Pool:
