@@ -46,17 +46,20 @@ def keras_model(
     """A whole model, backbone and readout, as a Keras model with logits as outputs."""
     import keras
 
-    # Whatever ~/.keras/keras.json says.
-    keras.config.set_floatx("float32")
-    keras.config.set_image_data_format("channels_last")
-    inputs = outputs = keras.Input((input_size, input_size, 3))
+    # Said for every layer, or ~/.keras/keras.json decides.
+    plain: dict[str, Any] = {"dtype": "float32"}
+    ordered = plain | {"data_format": "channels_last"}
+    inputs = outputs = keras.Input((input_size, input_size, 3), **plain)
     for block, count in enumerate(BLOCKS, 1):
         for index in range(1, count + 1):
             name = f"block{block}_conv{index}"
             width = layers[name][1].shape[0]
-            outputs = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name)(outputs)
-        outputs = keras.layers.MaxPooling2D(name=f"block{block}_pool")(outputs)
-    outputs = keras.layers.Dense(len(bias), name="readout")(keras.layers.Flatten()(outputs))
+            outputs = keras.layers.Conv2D(width, 3, padding="same", activation="relu", name=name, **ordered)(
+                outputs
+            )
+        outputs = keras.layers.MaxPooling2D(name=f"block{block}_pool", **ordered)(outputs)
+    outputs = keras.layers.Flatten(**ordered)(outputs)
+    outputs = keras.layers.Dense(len(bias), name="readout", **plain)(outputs)
     model = keras.Model(inputs, outputs)
     for name, weights in {**layers, "readout": (kernel, bias)}.items():
         model.get_layer(name).set_weights(list(weights))

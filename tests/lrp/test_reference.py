@@ -1,5 +1,6 @@
 """The engine against iNNvestigate itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,28 @@ def test_presets_agree_with_innvestigate_on_vgg16(vgg: Network, preset: str) -> 
     assert_alike(
         relevance(vgg, images, "predicted", preset), innvestigate_relevance(vgg, images, "predicted", preset)
     )
+
+
+@pytest.mark.reference
+def test_settings_of_the_users_change_no_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nets.small(0)
+    images = np.random.default_rng(0).standard_normal((2, *network.input_shape)).astype(np.float32)
+    expected = relevance(network, images, [1, 0], "preset_a")
+    (tmp_path / ".keras").mkdir()
+    settings = {
+        "floatx": "float16",
+        "image_data_format": "channels_first",
+        "epsilon": 1.0,
+        "backend": "torch",
+    }
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(settings))
+    # Modules of these names are looked for in the working directory by whoever is careless.
+    for name in ("scipy.py", "tf_keras.py", "innvestigate.py"):
+        (tmp_path / name).write_text("raise SystemExit('not this one')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert_alike(expected, innvestigate_relevance(network, images, [1, 0], "preset_a"))
 
 
 def test_networks_survive_the_journey(tmp_path: Path) -> None:

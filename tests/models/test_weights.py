@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sweep.errors import InputError
+from sweep.models.network import keras_model
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS
 from sweep.models.weights import Preprocessing, open_weights
 from sweep.study import Pretraining
@@ -162,3 +163,37 @@ def test_the_imagenet_weights_have_the_published_widths(shared: Path) -> None:
     path = shared / "weights" / "vgg16_imagenet_fp16.npz"
     layers = open_weights(Pretraining(weights=f"npz:{path}"), shared, "l").load()
     assert tuple(layers[name][1].shape[0] for name in LAYERS) == VGG16_WIDTHS
+
+
+def test_models_for_keras_are_the_same_whatever_keras_is_set_to() -> None:
+    import keras
+
+    before = keras.config.floatx(), keras.config.image_data_format()
+    try:
+        keras.config.set_floatx("float16")
+        keras.config.set_image_data_format("channels_first")
+        model = keras_model(narrow_layers("w"), 32, np.ones((16, 2), np.float32), np.zeros(2, np.float32))
+        assert model.output_shape == (None, 2)
+        for name, (kernel, _) in narrow_layers("w").items():
+            np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], kernel)
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_image_data_format(before[1])
+
+
+def test_where_fetched_files_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(
+        InputError, match=r"cannot be kept: .*; name a folder that can be written to in SWEEP_CACHE"
+    ):
+        opened("vggface:http://127.0.0.1:9/weights.h5", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://me:geheim@host/w.h5", "https://host/w.h5?X-Amz-Signature=geheim"]
+)
+def test_an_address_with_a_password_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match="holds a password, and the study file is stored") as refused:
+        opened(f"vggface:{address}", tmp_path)
+    assert "geheim" not in str(refused.value)
