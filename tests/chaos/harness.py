@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sweep.plan import Plan
 from sweep.stages import STAGES, all_units, rows_of_tables
+from sweep.storage.index import INDEX
 from sweep.storage.store import Store
 from tests.studies import SWEEP, SmallStudy
 
@@ -142,7 +143,7 @@ def contents(root: Path) -> dict[str, Any]:
     """Every unit's file, byte for byte; of the models all but the name of the MLflow run."""
     found: dict[str, Any] = {}
     for table in TABLES:
-        for path in sorted(root.glob(f"{table}/*.parquet")):
+        for path in indexed(root, table):
             name = f"{table}/{path.name}"
             if table == "models":
                 found[name] = pq.read_table(path).drop_columns("mlflow_run_id").to_pylist()
@@ -153,12 +154,18 @@ def contents(root: Path) -> dict[str, Any]:
     return found
 
 
+def indexed(root: Path, table: str) -> list[Path]:
+    """The files of a table that the study consists of; others are of runs in which something was missing."""
+    named = pq.read_table(root / INDEX)["file"].to_pylist()
+    return [path for path in sorted(root.glob(f"{table}/*.parquet")) if f"{table}/{path.name}" in named]
+
+
 def assert_whole(plan: Plan, root: Path) -> None:
     """A finished study's results: every planned unit once and undamaged, no other file, nothing temporary."""
     store = Store(str(root))
     units = all_units(plan)
     assert sorted(unit.path for unit in units) == sorted(
-        str(path.relative_to(root)) for table in TABLES for path in root.glob(f"{table}/*.parquet")
+        str(path.relative_to(root)) for table in TABLES for path in indexed(root, table)
     )
     assert [problem for problem in map(store.damage, units) if problem] == []
     others = {
@@ -170,6 +177,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
         "study.yaml",
         "index.parquet",
         ".checksums.json",
+        ".tracking.json",
     }
     assert {path.name for path in root.iterdir()} <= {*TABLES, *others}
     for folder, suffix in (
@@ -179,7 +187,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
     ):
         assert {path.suffix for path in (root / folder).iterdir() if path.is_file()} == {suffix}
     for table, key in KEYS.items():
-        rows = pq.read_table(root / table).select(key)
+        rows = pq.read_table(list(map(str, indexed(root, table)))).select(key)
         assert rows.num_rows == rows.group_by(key).aggregate([]).num_rows == rows_of_tables(plan)[table]
 
 
