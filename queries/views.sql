@@ -62,7 +62,12 @@ SET VARIABLE files_relevance = files_of('relevance');
 SET VARIABLE files_similarity = files_of('similarity');
 SET VARIABLE files_masked = files_of('masked');
 
--- The text of a query that reads a table's files. Where there are none, the query fails when it is used, and not
+-- Whether a table has no files although the index names some: nothing of it is made yet. A table of which the index
+-- names none (there are no pairs of models where there is one model) is complete, and empty.
+CREATE OR REPLACE MACRO lacks(name) AS getvariable('files_' || name) IS NULL AND (
+    SELECT count(*) > 0 FROM read_parquet(getvariable('index_file')) WHERE table_name = name);
+
+-- The text of a query that reads a table's files. Where a table lacks them, the query fails when it is used, and not
 -- when the view is made. `columns` are those that other views mention by name; in `images` and `models` a study may add
 -- columns, so files are matched by name.
 CREATE OR REPLACE MACRO reading(name, columns) AS if(
@@ -70,8 +75,11 @@ CREATE OR REPLACE MACRO reading(name, columns) AS if(
     'FROM read_parquet(getvariable(''files_' || name || ''')'
         || if(name IN ('images', 'models'), ', union_by_name = true', '') || ')',
     'SELECT ' || array_to_string(list_transform(columns, lambda c: 'NULL::' || c), ', ')
-        || ' WHERE error(''table ' || name || ' has no files under '' || getvariable(''results'')'
-        || ' || ''; finish the study with: sweep run'')::BOOLEAN'
+        || ' WHERE ' || if(
+            lacks(name),
+            'error(''table ' || name || ' has no files under '' || getvariable(''results'')'
+                || ' || ''; finish the study with: sweep run'')::BOOLEAN',
+            'false')
 );
 
 SET VARIABLE reading_images = reading('images', [

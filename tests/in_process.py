@@ -1,43 +1,23 @@
 """A study from beginning to end in this process, one piece of work after the other: the slow twin of a run on Ray."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from sweep.actors.cluster import share_context
+from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import do_piece
-from sweep.numerics.masking import Order, random_ranks, removal_ranks
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of, finetune, images
-from sweep.stages.loaded import Context, Loaded
+from sweep.stages.loaded import Loaded
 from sweep.stages.stage import Piece
 from sweep.storage.arrays import matrix
-from sweep.storage.store import Store, Unit
-
-
-class Ranks:
-    """Ranks at once."""
-
-    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> Any:
-        return removal_ranks(matrix(store.read(maps, columns=["map"])["map"]), order)
-
-    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> Any:
-        return random_ranks(mask, image_keys, pixels)
+from sweep.storage.store import Store
 
 
 def load(plan: Plan, store: Store) -> Loaded:
     """What a worker would load, with nothing in shared memory."""
-    context = Context(
-        store=store,
-        schemas={table: columns_of(plan, table) for stage in STAGES.values() for table in stage.tables},
-        image_ids=tuple(plan.images.ids),
-        image_keys=plan.images.keys,
-        classes={model.cell.task: model.classes for model in plan.models},
-        labels={model.cell.task: model.labels for model in plan.models},
-        pixels=plan.images.pixels,
-        layers=plan.load_layers(),
-        preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
-    )
+    context = share_context(plan, plan.load_layers(), store, put=lambda value: value)
     return Loaded(context, lambda reference: reference)
 
 
@@ -45,7 +25,7 @@ def missing_pieces(plan: Plan, store: Store, stage: str) -> list[Piece]:
     """The pieces of work that a stage comes to now."""
     hand_out = STAGES[stage].pieces
     assert hand_out is not None
-    return list(hand_out(plan, store, set(store.missing(STAGES[stage].units(plan))), Ranks()))
+    return list(hand_out(plan, store, set(store.missing(STAGES[stage].units(plan))), _Ranker(None)))
 
 
 def run_in_process(plan: Plan, store: Store, without: Sequence[str] = ()) -> None:

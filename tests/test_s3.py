@@ -84,7 +84,7 @@ def test_one_run_holds_the_lease_and_hears_requests(bucket: str) -> None:
 def test_queries_answer_as_on_a_local_folder(bucket: str, tmp_path: Path) -> None:
     write(Study(factorial(2, 2, 2)), tmp_path)
     remote = Files(f"{bucket}/results/study")
-    with pytest.raises(InputError, match="which has no files under s3://bucket/results/study"):
+    with pytest.raises(InputError, match="s3://bucket/results/study holds no results with an index"):
         run_query("auc", remote.root)
     for path in tmp_path.rglob("*.parquet"):
         remote.write(str(path.relative_to(tmp_path)), path.read_bytes())

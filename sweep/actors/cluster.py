@@ -3,9 +3,10 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -16,7 +17,7 @@ from sweep.errors import InputError, SweepError, WorkError
 from sweep.models.weights import Layers
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of
-from sweep.stages.loaded import Context
+from sweep.stages.loaded import Context, Reference
 from sweep.stages.memory import worker_bytes
 from sweep.storage.store import Store
 
@@ -99,8 +100,13 @@ def cluster_name() -> str:
     )
 
 
-def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Context:
-    """Put the images and every backbone's weights into the object store, for all workers to read."""
+def share_context(
+    plan: Plan,
+    layers: Mapping[str, Layers],
+    store: Store,
+    put: Callable[[Any], Reference] = ray.put,
+) -> Context:
+    """What all workers of a study share; `put` lays the images and every backbone's weights where they read them."""
     return Context(
         store=store,
         schemas={table: columns_of(plan, table) for stage in STAGES.values() for table in stage.tables},
@@ -108,8 +114,8 @@ def share_context(plan: Plan, layers: Mapping[str, Layers], store: Store) -> Con
         image_keys=plan.images.keys,
         classes={model.cell.task: model.classes for model in plan.models},
         labels={model.cell.task: model.labels for model in plan.models},
-        pixels=ray.put(plan.images.pixels),
-        layers={name: ray.put(weights) for name, weights in layers.items()},
+        pixels=put(plan.images.pixels),
+        layers={name: put(weights) for name, weights in layers.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
         worker_bytes=worker_bytes(plan, layers) if layers else 0,
     )

@@ -66,12 +66,12 @@ class _Ranker:
         if token is not None:
             check_root(token)
 
-    def of_maps(self, store: Store, maps: list[Unit], order: Order) -> Any:
+    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> Any:
         rows = store.read(maps, columns=["model_id", "image_id", "map"])
         source, images = rows["model_id"][0].as_py(), rows["image_id"].to_pylist()
         values = matrix(rows["map"])
         check_finite(values, f"stored maps of the model {source}", images)
         return source_ranks(values, order, source, images)
 
-    def of_random(self, mask: str, image_keys: tuple[str, ...], pixels: int) -> Any:
+    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> Any:
         return random_ranks(mask, image_keys, pixels)

@@ -182,9 +182,7 @@ def _order(query: Query, known: Mapping[str, Query]) -> Iterator[str]:
 
 def _require_tables(connection: duckdb.DuckDBPyConnection, query: Query, results: str) -> None:
     missing = [
-        table
-        for table in query.reads
-        if connection.execute("SELECT getvariable(?) IS NULL", [f"files_{table}"]).fetchall()[0][0]
+        table for table in query.reads if connection.execute("SELECT lacks(?)", [table]).fetchall()[0][0]
     ]
     if missing:
         raise InputError(

@@ -122,9 +122,8 @@ class Answers:
         wanted = {model for models in self.shown.values() for model in models}
         own = [
             unit
-            for place, others in similarity.members(self.plan).items()
-            if place[0] in wanted and wanted.intersection(other.id for other in others)
-            for unit in [similarity.units(self.plan)[place]]
+            for place, unit in similarity.units(self.plan).items()
+            if place[0] in wanted and any(other.id in wanted for other in similarity.others(self.plan, place))
         ]
         rows = self.store.read(self._stored(own), columns=["model_a", "model_b", "pearson"])
         for column in ("model_a", "model_b"):

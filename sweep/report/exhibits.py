@@ -139,6 +139,8 @@ def _auc_matrix(answers: Answers) -> Described:
 
 def _similarity(answers: Answers) -> Described:
     rows = [row for row in answers.similarity.to_pylist() if row["condition_a"] == "all"]
+    if not rows:
+        raise Impossible("No figure: there is no pair of models to compare.")
     if all(row["pearson"] is None for row in rows):
         raise Impossible("No figure: in every pair of maps one is constant.")
     names = answers.looks.relations

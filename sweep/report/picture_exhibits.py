@@ -120,7 +120,8 @@ def model_maps(answers: Answers) -> Described:
         "supports the true class, blue speaks against it. The strongest colour stands for the 99th percentile."
         + (f" The first {len(chosen)} of {len(answers.conditions)} conditions." if more > 0 else ""),
         f"{len(faces)} faces ({', '.join(plan.images.ids[f] for f in faces)}) and the relevance maps of "
-        f"{', '.join(chosen)}. Mean correlation between the maps of two models, over all maps: {likeness}.",
+        f"{', '.join(chosen)}."
+        + (f" Mean correlation between the maps of two models, over all maps: {likeness}." if likeness else ""),
     )  # fmt: skip
 
 

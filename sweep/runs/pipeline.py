@@ -84,7 +84,14 @@ def _run(
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
-        _publish(run)
+        try:
+            _publish(run)
+        except StoreError:
+            raise
+        except WorkError as error:
+            if not run.failures:
+                raise
+            display.say(str(error))  # what failed is told at the end, with what to do
         status = FAILED if run.failures else FINISHED
     except StoreError as error:
         status, refused = FAILED, error

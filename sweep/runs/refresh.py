@@ -1,15 +1,14 @@
 """Computing a stage again on request: what is stored of it, and of all that is made from it, is set aside."""
 
 import json
-from contextlib import suppress
 
-from sweep.errors import WorkError
+from sweep.errors import StoreError, WorkError
 from sweep.stages import STAGES, stages_from
 from sweep.storage.sealing import BrokenSeal
 from sweep.storage.store import REPLACED, Store
 
 BEGUN = ".refresh.json"
-"""Says, until all of it is done, which stage is being set aside."""
+"""Says, until all of it is done, which stages are being set aside."""
 
 
 def set_replaced_aside(store: Store, stage: str | None) -> None:
@@ -19,23 +18,25 @@ def set_replaced_aside(store: Store, stage: str | None) -> None:
     last stages go first: a process that dies meanwhile leaves nothing that is made from what is gone, and the next run
     ends what this one has begun.
     """
-    wanted = {name for name in (stage, _begun(store)) if name is not None}
+    wanted = _begun(store) | ({stage} if stage else set())
     if not wanted:
         return
-    first = min(wanted, key=list(STAGES).index)
-    others = wanted - {first}
-    store.write_json(BEGUN, json.dumps({"stage": first}).encode())
-    renewed = set(stages_from(first)).union(*(stages_from(other) for other in others))
+    store.write_json(BEGUN, json.dumps({"stages": sorted(wanted)}).encode())
+    renewed = {name for one in wanted for name in stages_from(one)}
     for name in reversed([name for name in STAGES if name in renewed]):
         for table in reversed(STAGES[name].tables):
             store.set_aside(store.others(table, ()), REPLACED)
     store.files.delete(BEGUN)
 
 
-def _begun(store: Store) -> str | None:
+def _begun(store: Store) -> set[str]:
+    """The stages that an earlier refresh began to set aside."""
     if BEGUN not in store.files.names(""):
-        return None
-    with suppress(BrokenSeal, WorkError, KeyError, ValueError):
-        stage = json.loads(store.read_json(BEGUN))["stage"]
-        return stage if stage in STAGES else None
-    return None
+        return set()
+    try:
+        noted = json.loads(store.read_json(BEGUN))["stages"]
+    except StoreError:
+        raise
+    except (BrokenSeal, WorkError):  # damaged: which stages it named is not known any more
+        return set()
+    return set(noted) & set(STAGES)

@@ -71,8 +71,11 @@ class Run:
     def damaged_inputs(self) -> bool:
         """Whether work failed because of stored files that are damaged; they are set aside, so count as missing."""
         failed = {path for failure in self.failures for path in failure.units}
-        inputs = set(made_from(self.plan.without(Gaps()), failed))
-        damaged = [unit for unit in inputs - set(self.store.missing(list(inputs))) if self.store.damage(unit)]
+        # Around gaps there are units that the whole plan does not have, and the other way round.
+        plans = (self.plan, self.plan.without(Gaps()))
+        inputs = {unit for plan in plans for unit in made_from(plan, failed)}
+        # What a worker found to be damaged is set aside by now: it counts, unless making it is what failed.
+        damaged = [unit for unit in inputs if unit.path not in failed and self.store.damage(unit)]
         self.store.set_aside((unit.path for unit in damaged), DAMAGED)
         return bool(damaged)
 

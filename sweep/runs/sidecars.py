@@ -90,10 +90,8 @@ def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], n
         return
     keys = {unit.key for unit in missing}
     batches = [batch for batch in _batches(store, stage) if set(batch.units) - keys]
-    relatives = {
-        unit.key: {path.rsplit(".", 2)[1] for path in paths}
-        for unit, paths in store.relatives(missing).items()
-    }
+    related = store.relatives(missing) if STAGES[stage].in_parts else {}
+    relatives = {unit.key: {path.rsplit(".", 2)[1] for path in paths} for unit, paths in related.items()}
     for batch in batches:
         known = set(batch.units)
         batch.units = sorted((known - keys) | {key for key, found in relatives.items() if found & known})

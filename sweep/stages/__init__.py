@@ -80,8 +80,9 @@ def stage_costs(size: Size) -> list[StageCost]:
 
 def with_gaps(plan: Plan, missing: Collection[Unit]) -> Plan:
     """The plan of what can be made while the `missing` units of models and maps are not to be had."""
-    models = {name for name, unit in finetune.model_units(plan).items() if unit in missing}
-    maps = {place for place, unit in relevance.units(plan).items() if unit in missing}
+    absent = set(missing)
+    models = {name for name, unit in finetune.model_units(plan).items() if unit in absent}
+    maps = {place for place, unit in relevance.units(plan).items() if unit in absent}
     return plan.without(
         Gaps(plan.gaps.models | models, plan.gaps.maps | {place for place in maps if place[0] not in models})
     )

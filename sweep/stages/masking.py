@@ -196,6 +196,7 @@ STAGE = Stage(
     settings=lambda plan: {"masking": plan.study.model_dump(mode="json")["masking"]},
     cost=_cost,
     pieces=_pieces,
+    in_parts=True,
 )
 
 

@@ -5,6 +5,7 @@ name, whatever the order in the study file: so a further seed, level or factor a
 are. (A seed below those that are there joins units of the higher ones; their pairs are taken over as they are.)
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -32,31 +33,52 @@ Place = tuple[str, str, int]
 
 
 @once_per_plan
-def members(plan: Plan) -> Mapping[Place, tuple[Model, ...]]:
-    """The models that each unit's model is compared with, in order."""
-    ordered = sorted(plan.present, key=lambda model: (model.cell.seed, model.id))
-    found: dict[Place, tuple[Model, ...]] = {}
-    for c, _ in enumerate(masking.chunks(plan)):
-        before: dict[str, list[Model]] = {}
-        for model in ordered:
-            if _maps(plan, model, c) is None:
-                continue
-            for condition, models in before.items():
-                found[model.id, condition, c] = tuple(models)
-            before.setdefault(model.cell.condition, []).append(model)
+def _ordered(plan: Plan) -> Mapping[tuple[str, int], list[Model]]:
+    """Models of each condition that have maps of a chunk of images, by condition and chunk, in order."""
+    found: dict[tuple[str, int], list[Model]] = {}
+    for model in sorted(plan.present, key=lambda model: (model.cell.seed, model.id)):
+        for c in range(len(masking.chunks(plan))):
+            if _maps(plan, model, c) is not None:
+                found.setdefault((model.cell.condition, c), []).append(model)
     return found
+
+
+@once_per_plan
+def _places(plan: Plan) -> Mapping[Place, int]:
+    """For each unit, how many models its model is compared with: so many of the condition come before it.
+
+    Only the number is kept: all pairs of thousands of models would be too many to plan with.
+    """
+    found: dict[Place, int] = {}
+    for c in range(len(masking.chunks(plan))):
+        own = [model for (_, chunk), models in _ordered(plan).items() if chunk == c for model in models]
+        before: Counter[str] = Counter()
+        for model in sorted(own, key=lambda model: (model.cell.seed, model.id)):
+            found |= {(model.id, condition, c): count for condition, count in before.items()}
+            before[model.cell.condition] += 1
+    return found
+
+
+def others(plan: Plan, place: Place) -> list[Model]:
+    """The models that a unit's model is compared with, in order."""
+    _, condition, c = place
+    return _ordered(plan)[condition, c][: _places(plan)[place]]
 
 
 @once_per_plan
 def units(plan: Plan) -> Mapping[Place, Unit]:
     """Units by place."""
+    chained: dict[tuple[str, int], list[str]] = {}
+    for (condition, c), models in _ordered(plan).items():
+        keys = chained[condition, c] = [key_of("no model")]
+        for model in models:
+            keys.append(key_of(keys[-1], _map_keys(plan, model, c)))
     found = {}
-    for (model_id, condition, c), others in members(plan).items():
+    for (model_id, condition, c), count in _places(plan).items():
         own = _map_keys(plan, plan.model[model_id], c)
-        key = key_of("similarity", own, [_map_keys(plan, other, c) for other in others])
-        rows = len(others) * len(masking.chunks(plan)[c])
-        label = f"{model_id}--{condition}.{c:04d}"
-        found[model_id, condition, c] = Unit("similarity", label, key, rows)
+        key = key_of("similarity", own, chained[condition, c][count])
+        rows = count * len(masking.chunks(plan)[c])
+        found[model_id, condition, c] = Unit("similarity", f"{model_id}--{condition}.{c:04d}", key, rows)
     return found
 
 
@@ -69,8 +91,9 @@ def _map_keys(plan: Plan, model: Model, chunk: int) -> list[str]:
 
 
 def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
-    for (model_id, condition, c), unit in units(plan).items():
-        models = (plan.model[model_id], *members(plan)[model_id, condition, c])
+    for place, unit in units(plan).items():
+        model_id, _, c = place
+        models = (plan.model[model_id], *others(plan, place))
         yield unit, tuple(maps for model in models for maps in _maps(plan, model, c) or ())
 
 
@@ -86,10 +109,11 @@ def _cost(size: Size) -> StageCost:
 def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["SimilarityPiece"]:
     relatives = store.relatives(missing)
     by_model: dict[tuple[int, str], list[Wanted]] = {}
-    for (model_id, condition, c), unit in units(plan).items():
+    for place, unit in units(plan).items():
         if unit in missing:
-            others = tuple(model.id for model in members(plan)[model_id, condition, c])
-            by_model.setdefault((c, model_id), []).append(Wanted(unit, model_id, others, relatives[unit]))
+            model_id, _, c = place
+            names = tuple(model.id for model in others(plan, place))
+            by_model.setdefault((c, model_id), []).append(Wanted(unit, model_id, names, relatives[unit]))
     for c, chunk in enumerate(masking.chunks(plan)):
         own = [wanted for (chunk_of, _), wanted in by_model.items() if chunk_of == c]
         for start in range(0, len(own), MODELS):
@@ -108,6 +132,7 @@ STAGE = Stage(
     settings=lambda plan: {},
     cost=_cost,
     pieces=_pieces,
+    in_parts=True,
 )
 
 

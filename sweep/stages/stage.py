@@ -72,6 +72,8 @@ class Stage:
     """What it takes, by arithmetic."""
     pieces: Callable[[Plan, Store, set[Unit], Ranker], Iterator[Piece]] | None = None
     """Pieces of work for the missing units; None where the run does the work itself or Ray Tune schedules it."""
+    in_parts: bool = False
+    """Whether its units consist of parts, which a unit takes over from stored ones of the same name."""
 
 
 def once_per_plan(function: Callable[[Plan], _Result]) -> Callable[[Plan], _Result]:

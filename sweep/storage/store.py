@@ -130,22 +130,30 @@ class Store:
     ) -> dict[tuple[int, int], pa.Table]:
         """Rows of those of a unit's `parts` that its `relatives` hold, by position in `outer` and `inner`.
 
-        A relative that is damaged, gone, or was stored without a note of its parts holds none.
+        A relative that is damaged, gone, or was stored without a note of its parts holds none. Raises StoreError where the
+        store keeps refusing.
         """
         found: dict[tuple[int, int], pa.Table] = {}
+        places = {
+            (outer, inner): (i, j)
+            for i, outer in enumerate(parts.outer)
+            for j, inner in enumerate(parts.inner)
+        }
         for path in relatives:
-            with suppress(BrokenSeal, WorkError):
+            try:
                 file = opened(self.files.read(path), path, unit.table)
-                held = _parts_of(file)
-                if held is None or held.base != parts.base:
-                    continue
-                rows = file.read()
-                each = len(rows) // (len(held.outer) * len(held.inner))
-                places = itertools.product(enumerate(held.outer), enumerate(held.inner))
-                for start, ((_, outer), (_, inner)) in enumerate(places):
-                    if outer in parts.outer and inner in parts.inner:
-                        place = parts.outer.index(outer), parts.inner.index(inner)
-                        found.setdefault(place, rows.slice(start * each, each))
+            except StoreError:
+                raise
+            except (BrokenSeal, WorkError):
+                continue
+            held = _parts_of(file)
+            if held is None or held.base != parts.base:
+                continue
+            rows = file.read()
+            each = len(rows) // (len(held.outer) * len(held.inner))
+            for start, part in enumerate(itertools.product(held.outer, held.inner)):
+                if part in places:
+                    found.setdefault(places[part], rows.slice(start * each, each))
         return found
 
     def damage(self, unit: Unit) -> str | None:

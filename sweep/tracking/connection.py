@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sweep.errors import SweepError, redacted
+
 Answer = TypeVar("Answer")
 
 FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
@@ -42,7 +44,8 @@ def artifact_root(uri: str, results: str) -> str | None:
 
 def how_to_open(uri: str) -> str:
     """What a person does to see the runs at a tracking address."""
-    return uri if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {uri}"
+    shown = redacted(uri)
+    return shown if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {shown}"
 
 
 class RefusedError(Exception):
@@ -71,6 +74,8 @@ class Connection:
             return None
         try:
             answer = call()
+        except SweepError:  # of our own results; MLflow is not to blame
+            raise
         except Exception as error:
             now = self._clock()
             self._silent_until = now + max(self._wait, PATIENCE * (now - begun))
@@ -81,11 +86,15 @@ class Connection:
         self._wait = FIRST_WAIT
         return answer
 
+    def be_ready(self) -> None:
+        """Let the next call be tried, however recent the last failure is."""
+        self._silent_until = 0.0
+
     def insist(self, call: Callable[[], Any]) -> bool:
         """Try `call`, which may be repeated, several times; whether it went through."""
         for pause in INSISTENCE:
             time.sleep(pause)
-            self._silent_until = 0.0
+            self.be_ready()
             self.problem = None
             self.attempt(call)
             if self.problem is None:

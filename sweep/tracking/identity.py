@@ -2,11 +2,14 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 
 from sweep.errors import StoreError, WorkError
 from sweep.storage.files import Files
 
+RESULTS_TAG = "sweep.results"
+"""Says of a run which results it belongs to."""
 FILE = ".tracking.json"
 """Where the id is, beside the tables."""
 
@@ -18,11 +21,20 @@ def results_id(files: Files) -> str:
     results cannot be written.
     """
     known, address = _noted(files)
-    if known and (address == files.root or not _is_there(address, known)):
+    if known and address == files.root:
         return known
-    fresh = uuid.uuid4().hex
-    files.write(FILE, json.dumps({"id": fresh, "address": files.root}).encode())
-    return fresh
+    if not known or _is_there(address, known):
+        known = uuid.uuid4().hex
+    files.write(FILE, json.dumps({"id": known, "address": files.root}).encode())
+    return known
+
+
+def is_own(tags: Mapping[str, str], own_id: str, beside: bool) -> bool:
+    """Whether a run with these tags belongs to the results with this id.
+
+    Runs of before there was an id do where MLflow's database lies `beside` the results.
+    """
+    return tags.get(RESULTS_TAG, own_id if beside else "") == own_id
 
 
 def _noted(files: Files) -> tuple[str, str]:

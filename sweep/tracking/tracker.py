@@ -14,13 +14,11 @@ from sweep.errors import redacted
 from sweep.plan import Model, Plan
 from sweep.storage.files import Files
 from sweep.tracking.connection import Connection, RefusedError, artifact_root, default_uri, tracking_uri
-from sweep.tracking.identity import results_id
+from sweep.tracking.identity import RESULTS_TAG, is_own, results_id
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import dataset_input, epoch_metrics, model_parameters, study_files, study_tags
 
 STUDY_TAG, MODEL_TAG, PARENT_TAG = "sweep.study", "sweep.model_key", "mlflow.parentRunId"
-RESULTS_TAG = "sweep.results"
-"""Which results a run belongs to (sweep.tracking.identity)."""
 FILES_TAG = "sweep.files"
 """Set once a model's run has its files."""
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -134,7 +132,8 @@ class Tracker:
                 )
                 self._with_files.add(run_id)
 
-        for position, model in enumerate(self._plan.models):
+        stored = [model for model in self._plan.models if model.id in sha256]
+        for position, model in enumerate(stored):
             self._upload(functools.partial(attach, position, model))
 
     def finish_study(self, files: Mapping[str, bytes], tables: Mapping[str, TableIdentity]) -> None:
@@ -155,6 +154,7 @@ class Tracker:
                 self._client.set_terminated(run_id, FAILED if status == FAILED else KILLED)
             self._client.set_terminated(self._parent, status)
 
+        self._connection.be_ready()  # a run that is not closed now stays open for good
         self._try(close)
 
     def _upload(self, call: Callable[[], None]) -> None:
@@ -198,9 +198,7 @@ class Tracker:
         parent = ""
         for run in self._search(f"tags.`{STUDY_TAG}` != ''"):
             run_id, tags = run.info.run_id, run.data.tags
-            # Runs of before there was an id are these results' own where the database lies beside them.
-            beside = "" if self.uri == default_uri(self._results) else None
-            if tags.get(RESULTS_TAG, beside) not in (self._results_id, ""):
+            if not is_own(tags, self._results_id, beside=self.uri == default_uri(self._results)):
                 continue
             if MODEL_TAG not in tags:
                 parent = run_id

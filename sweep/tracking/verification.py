@@ -3,9 +3,10 @@
 import time
 from collections.abc import Mapping
 
-from sweep.errors import WorkError
 from sweep.plan import Plan
-from sweep.tracking.connection import Connection, artifact_root, tracking_uri
+from sweep.storage.files import Files
+from sweep.tracking.connection import Connection, RefusedError, artifact_root, default_uri, tracking_uri
+from sweep.tracking.identity import is_own, results_id
 from sweep.tracking.tracker import MODEL_TAG, STUDY_TAG
 
 
@@ -15,11 +16,12 @@ def log_verification(plan: Plan, results: str, metrics: Mapping[str, float]) -> 
     Returns why that was not possible, or None.
     """
     connection = Connection()
-    connection.attempt(lambda: _log(plan, results, metrics))
+    files = Files(f"{results.rstrip('/')}/{plan.study.name}")
+    connection.attempt(lambda: _log(plan, results, files, metrics))
     return connection.problem
 
 
-def _log(plan: Plan, results: str, metrics: Mapping[str, float]) -> None:
+def _log(plan: Plan, results: str, files: Files, metrics: Mapping[str, float]) -> None:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
@@ -28,9 +30,10 @@ def _log(plan: Plan, results: str, metrics: Mapping[str, float]) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(plan.study.name)
     runs = client.search_runs([experiment.experiment_id], f"tags.`{STUDY_TAG}` != ''") if experiment else []
-    parents = [run for run in runs if MODEL_TAG not in run.data.tags]
+    own, beside = results_id(files), uri == default_uri(results)
+    parents = [run for run in runs if MODEL_TAG not in run.data.tags and is_own(run.data.tags, own, beside)]
     if not parents:
-        raise WorkError(f"no run of the study {plan.study.name}")
+        raise RefusedError(f"no run of these results of the study {plan.study.name}; run the study again")
     now = int(time.time() * 1000)
     logged = [Metric(f"verification.{name}", value, now, 0) for name, value in metrics.items()]
     client.log_batch(parents[0].info.run_id, metrics=logged)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import ray
 
+from sweep.actors import worker
 from sweep.actors.cluster import share_context
 from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import Worker
@@ -52,7 +53,7 @@ class Finetuned:
     def do(self, stage: str, units: Sequence[Unit]) -> list[Unit]:
         """Make `units` of a stage again after they were removed; returns those that were not stored."""
         self.store.set_aside([unit.path for unit in units], ".replaced")
-        context: Any = [share_context(self.plan, self.layers, self.store)]
+        context: Any = [share_context(self.plan, self.layers, self.store, put=lambda value: value)]
         (piece,) = missing_pieces(self.plan, self.store, stage)
         try:
             self.worker.do(context, piece)
@@ -64,8 +65,9 @@ class Finetuned:
 @pytest.fixture
 def finetuned(small_study: SmallStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finetuned:
     # The object store only passes values on; without it no cluster need start.
-    for name in ("get", "put"):
-        monkeypatch.setattr(ray, name, lambda value: value)
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    # Another test may have made TensorFlow compute in this process, which ends its being set up.
+    monkeypatch.setattr(worker, "configure_tensorflow", lambda threads: None)
     return Finetuned(small_study.changed(factors={"task": ["identity"]}), tmp_path)
 
 
@@ -144,7 +146,7 @@ def test_stored_maps_are_neither_compared_nor_ranked_where_they_are_not_finite(f
     pair = [
         unit
         for place, unit in similarity.units(finetuned.plan).items()
-        if first in similarity.members(finetuned.plan)[place]
+        if first in similarity.others(finetuned.plan, place)
     ][:1]
     assert refused(lambda: finetuned.do("similarity", pair)).startswith(expected)
     assert finetuned.left == pair

@@ -70,11 +70,12 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
              "height": side, "width": side, "map": values / np.abs(values).max()}
             for i, values in zip(relevance.chunks(plan)[c], maps, strict=True)
         ]  # fmt: skip
-    for (model_id, condition, c), unit in similarity.units(plan).items():
+    for place, unit in similarity.units(plan).items():
+        model_id, _, c = place
         yield unit.path, [
             {"image_id": ids[i], "model_a": other, "model_b": model_id,
              "pearson": float(generator("r", other, model_id, i).uniform(0.2, 0.9))}
-            for other in (model.id for model in similarity.members(plan)[model_id, condition, c])
+            for other in (model.id for model in similarity.others(plan, place))
             for i in masking.chunks(plan)[c]
         ]  # fmt: skip
     for (source, backbone, b, c), units in masking.units(plan).items():

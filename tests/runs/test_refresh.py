@@ -65,3 +65,21 @@ def test_a_refresh_that_was_killed_leaves_nothing_made_from_what_is_gone(
         assert store.missing(STAGES[name].units(plan)) == STAGES[name].units(plan)
     set_replaced_aside(store, None)
     assert store.missing(STAGES["finetune"].units(plan)) == []
+
+
+def test_a_refresh_of_another_stage_ends_the_one_that_was_killed_as_well(
+    small_study: SmallStudy, plan: Plan
+) -> None:
+    class Killed(Store):
+        def set_aside(self, paths: Iterable[str], folder: str) -> None:
+            raise KeyboardInterrupt
+
+    root = str(small_study.path.parent / "root")
+    simulate(plan, Store(root))
+    for stage in ("predictions", "similarity"):
+        with pytest.raises(KeyboardInterrupt):
+            set_replaced_aside(Killed(root), stage)
+    set_replaced_aside(Store(root), None)
+    for name in STAGES:
+        missing = Store(root).missing(STAGES[name].units(plan))
+        assert missing == (STAGES[name].units(plan) if name in ("predictions", "similarity") else [])

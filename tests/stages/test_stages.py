@@ -41,7 +41,9 @@ def test_a_model_that_failed_costs_its_own_rows_only(plan: Plan) -> None:
     assert labels(there, "masking") == {
         f"{source}--{model}.0000" for source in [*others, "random-1"] for model in others
     }
-    pairs = {(place[0], other.id) for place, models in similarity.members(there).items() for other in models}
+    pairs = {
+        (place[0], other.id) for place in similarity.units(there) for other in similarity.others(there, place)
+    }
     assert len(pairs) == len(others) * (len(others) - 1) / 2
     assert all(FAILED not in pair for pair in pairs)
     # Pairs of the condition that lacks a model are in units of another key; all other units are the same.

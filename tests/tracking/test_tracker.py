@@ -26,7 +26,7 @@ from sweep.report.panels import model_files
 from sweep.stages import finetune, key_of_study, rows_of_tables
 from sweep.storage.files import Files
 from sweep.storage.store import Store
-from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, tracker
+from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, log_verification, tracker
 from sweep.tracking.identity import results_id
 from tests.report.simulated import readout, simulate
 from tests.studies import write_small_study
@@ -333,6 +333,67 @@ def test_results_that_are_moved_keep_their_id_and_a_copy_gets_its_own(tmp_path: 
     assert results_id(Files(str(tmp_path / "copy"))) != first
     (tmp_path / "first").rename(tmp_path / "moved")
     assert results_id(Files(str(tmp_path / "moved"))) == first
+    # What comes to lie at the old place later is the copy, and not the original.
+    shutil.copytree(tmp_path / "moved", tmp_path / "first")
+    assert results_id(Files(str(tmp_path / "moved"))) == first
+    assert results_id(Files(str(tmp_path / "first"))) != first
+
+
+def test_a_model_that_is_not_stored_costs_the_others_no_files(study: Study) -> None:
+    follower = Tracker(study.plan, study.results)
+    lost, *others = study.plan.models
+    study.train(follower, others)
+    follower.start_models([lost])
+    rows = study.store.read(finetune.model_units(study.plan).values()).to_pylist()
+    digests = {row["model_id"]: row["weights_sha256"] for row in rows if row["model_id"] != lost.id}
+    follower.attach_to_models(lambda model: {"a.txt": model.id.encode()}, digests)
+    assert follower.problem is None
+    _, children = runs_of(sqlite(study))
+    with_files = {name for name, run in children.items() if tracker.FILES_TAG in run.data.tags}
+    assert with_files == {model.id for model in others}
+
+
+def test_a_run_is_closed_however_recent_a_failure_is(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = Tracker(study.plan, study.results)
+    client: Any = follower._client
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "log_batch", lambda *_, **__: 1 / 0)
+        follower.stage_done("features", 1, 1.0)
+    assert follower.problem is not None
+    follower.close(KILLED)
+    parent, _ = runs_of(sqlite(study))
+    assert parent.info.status == KILLED
+
+
+def test_results_that_cannot_be_read_are_not_put_down_to_mlflow(study: Study) -> None:
+    def history(model_id: str) -> Any:
+        raise WorkError(f"{model_id}: damaged")
+
+    follower = Tracker(study.plan, study.results)
+    with pytest.raises(WorkError, match="damaged"):
+        follower.catch_up(study.plan.models, history)
+    assert follower.problem is None
+
+
+def test_a_verification_goes_into_the_run_of_its_own_results(study: Study, tmp_path: Path) -> None:
+    other = Study(study.plan, study.store, str(tmp_path / "other"))
+    uri = f"sqlite:///{tmp_path}/shared.db"
+    with tracked(uri):
+        for each in (study, other):
+            Tracker(each.plan, each.results).close(FINISHED)
+        assert log_verification(study.plan, study.results, {"maps": 1.0}) is None
+        nobody = log_verification(study.plan, str(tmp_path / "nobody"), {"maps": 1.0})
+    assert nobody == "no run of these results of the study small; run the study again"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    told = {
+        run.data.tags["sweep.results"]: "verification.maps" in run.data.metrics
+        for run in client.search_runs([experiment.experiment_id])
+    }
+    own = results_id(Files(f"{study.results}/small"))
+    assert told == {key: key == own for key in told}
+    assert len(told) == 2
 
 
 def test_a_study_ends_finished_where_only_its_files_are_refused(study: Study) -> None:
