@@ -4,6 +4,7 @@ Pure NumPy. A mask follows from the stored map alone, so anyone can rebuild it f
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,9 +15,23 @@ from sweep.keys import generator
 Array = np.ndarray[Any, Any]
 Order: TypeAlias = Literal["absolute", "positive", "negative", "least"]
 Fill: TypeAlias = Literal["mean", "zero", "grey", "noise", "blur"]
+"""What takes the place of removed pixels whatever the mask; `sweep.numerics.linear_fill` depends on the mask."""
 
 BLUR = 1 / 16
 """Standard deviation of the Gaussian of the fill 'blur', as a share of the image's height: no feature of a face is left."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Which map an image's mask is made from, and in which order its pixels go."""
+
+    order: Order
+    regions: int = 1
+    """Side of the squares that go as a whole, pixels."""
+    mean_map: bool = False
+    """Whether the source's mean map of the other images stands for each image's own."""
+    rows: tuple[int, ...] = ()
+    """For each image the row of the map that stands for its own; nothing where it is the image's own."""
 
 
 def removal_ranks(maps: Array, order: Order = "absolute") -> Array:

@@ -2,6 +2,7 @@
 
 from sweep.study.reading import load_study, parse_study, read_study
 from sweep.study.settings import (
+    SOURCELESS,
     Cell,
     Dataset,
     Finetune,
@@ -13,6 +14,7 @@ from sweep.study.settings import (
 )
 
 __all__ = [
+    "SOURCELESS",
     "Cell",
     "Dataset",
     "Finetune",

@@ -125,7 +125,7 @@ def further_factors_but_one_seed_and_no_random_masks(study: SmallStudy) -> Small
             "schedule": {"short": {"epochs": 2}, "long": {"epochs": 6}},
             "pace": {"slow": {"learning_rate": 0.001}, "fast": {"learning_rate": 0.01}},
         },
-        masking={"random_masks": 0},
+        masking={"controls": []},
     )
 
 
@@ -151,7 +151,7 @@ def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
         (
             further_factors_but_one_seed_and_no_random_masks,
             {"initialisation_curves"},
-            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "no random orders",
+            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "Controls remove as many pixels: none",
              "the study has no random masks", "other pace and schedule", "other pace, pretraining and schedule"],
         ),
         (
