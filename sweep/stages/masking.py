@@ -21,7 +21,7 @@ from sweep.plan import Model, Plan
 from sweep.stages import finetune, relevance
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef, Reference
-from sweep.stages.stage import Ranker, Result, Rows, Stage, chunked, once_per_plan
+from sweep.stages.stage import Ranker, Rows, Stage, UnitRows, chunked, once_per_plan
 from sweep.storage.schemas import MASKED_CELLS, SCHEMAS
 from sweep.storage.store import Parts, Store, Unit
 from sweep.study import Masking
@@ -241,7 +241,7 @@ class MaskedPiece:
         """The units that it writes."""
         return tuple(wanted.unit for block in self.blocks for wanted in block.wanted)
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Pass the masked images through the backbone at every level that no stored unit holds already."""
         percents = self.masking.percents
         wanted = [(block, one) for block in self.blocks for one in block.wanted]
@@ -282,7 +282,7 @@ class MaskedPiece:
                 except WorkError as problem:  # costs this unit, and no other
                     problems.append(str(problem))
                     continue
-                yield Result(one.unit, pa.concat_tables(tables), parts[one.unit])
+                yield UnitRows(one.unit, pa.concat_tables(tables), parts[one.unit])
         fail_with(problems)
 
     def _parts(self, block: Block, wanted: Destinations) -> Parts:
