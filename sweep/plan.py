@@ -18,7 +18,7 @@ from sweep.keys import key_of
 from sweep.lrp.reference import check_reference
 from sweep.models.network import model_rules
 from sweep.models.weights import Layers, WeightSource, open_weights
-from sweep.study import Cell, Study, parse_study, read_study
+from sweep.study import Cell, Study, load_study
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,13 @@ class Plan:
 
 def make_plan(path: Path) -> Plan:
     """Read the study file at `path` and all it names. Raises InputError with one line per problem."""
-    source = read_study(path)
-    study = parse_study(path, source)
-    with _placed(path):
-        return _bind(path, source, study)
+    return plan_of(load_study(path))
+
+
+def plan_of(study: Study) -> Plan:
+    """Read all that a study names. Raises InputError with one line per problem."""
+    with _placed(study.path):
+        return _bind(study)
 
 
 @contextmanager
@@ -129,8 +132,8 @@ def _into(problems: list[str], opening: str = "") -> Iterator[None]:
         problems.extend(f"{opening}{problem}" for problem in error.problems)
 
 
-def _bind(path: Path, source: bytes, study: Study) -> Plan:
-    base, problems = path.parent, list[str]()
+def _bind(study: Study) -> Plan:
+    base, problems = study.path.parent, list[str]()
     backbones: dict[str, Backbone] = {}
     for name, level in study.factors.pretraining.items():
         with _into(problems):
@@ -155,8 +158,8 @@ def _bind(path: Path, source: bytes, study: Study) -> Plan:
     if problems:
         raise InputError(*problems)
     return Plan(
-        path,
-        source,
+        study.path,
+        study.source,
         study,
         images,
         tuple(selected),

@@ -16,6 +16,9 @@ import pytest
 from nbclient import NotebookClient
 
 from sweep.analysis.queries import list_queries, run_query
+from sweep.plan import make_plan
+from sweep.storage.store import Store
+from tests.in_process import run_in_process
 from tests.studies import sweep, write_small_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("notebooks")
     study = write_small_study(folder)
     study.changed(factors={"task": ["identity"], "schedule": {"short": {"epochs": 2}, "long": {"epochs": 4}}})
+    run_in_process(make_plan(study.path), Store(str(folder / "results" / "small")))
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "results" / "small", done.stdout
@@ -47,6 +51,9 @@ def results(run: tuple[Path, str]) -> Path:
 def executed(name: str, results: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A notebook after running it with warnings as errors; a cell that fails raises."""
     monkeypatch.setenv("SWEEP_RESULTS", str(results))
+    monkeypatch.delenv(
+        "MPLBACKEND", raising=False
+    )  # the kernel's own choice; the command sets another in its process
     # The package may be installed from elsewhere; the notebook must see the one under test.
     path = os.environ.get("PYTHONPATH", "")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), path])))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import open_study, results_option, study_argument
+from sweep.cli.options import results_option, study_argument
 
 
 @click.command()
@@ -19,12 +19,9 @@ def report(study: Path, results: str) -> None:
     \b
     sweep report studies/umist.yaml
     """
-    plan, store = open_study(study, results)
-    from sweep.report.answers import answers_of
-    from sweep.report.page import PAGE, write_report
+    from sweep.api import Result
 
-    answers = answers_of(plan, store)
-    content = write_report(answers)[PAGE]
-    for sentence in answers.missing:
+    report = Result.open(study, results).report()
+    for sentence in report.missing:
         click.echo(f"missing: {sentence}", err=True)
-    click.echo(f"Report   {store.root}/{PAGE}  ({len(content) / 1e6:.1f} MB)")
+    click.echo(f"Report   {report.address}  ({len(report.page.encode()) / 1e6:.1f} MB)")

@@ -13,7 +13,6 @@ from sweep.cli.options import (
     address_option,
     open_study,
     results_option,
-    say_notes,
     study_argument,
 )
 from sweep.errors import Stopped, WorkError
@@ -45,26 +44,16 @@ def run(study: Path, results: str, address: str | None, refresh: str | None) -> 
     sweep run studies/umist.yaml --results s3://bucket/results --address auto
     sweep run studies/umist.yaml --refresh relevance
     """
-    plan, store = open_study(study, results)
-    from sweep.actors.address import check_address
+    from sweep import api
 
-    check_address(address)
-    store.files.check_writable()
-    say_notes(plan)
-    from sweep.report.summary import summarise
-    from sweep.runs.pipeline import run_study
-    from sweep.terminal.progress import Display
+    try:
+        result = api.run(study, results, address=address, refresh=refresh)
+    except Stopped as end:
+        raise Stopped(f"{end}; go on with: {_command(study, results, address)}") from None
+    result.summarise()
     from sweep.tracking import how_to_open, tracking_uri
 
-    with Display() as display:
-        try:
-            run_study(plan, store, results, display, address, refresh)
-        except Stopped as end:
-            raise Stopped(
-                f"{end}. What is done is stored; go on with: {_command(study, results, address)}"
-            ) from None
-    summarise(plan, store)
-    click.echo(f"\nReport   {store.root}/report/index.html\nTables   {store.root}")
+    click.echo(f"\nReport   {result.store.root}/report/index.html\nTables   {result.store.root}")
     click.echo(f"MLflow   {how_to_open(tracking_uri(results))}")
 
 

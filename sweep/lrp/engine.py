@@ -17,6 +17,7 @@ import tensorflow as tf
 from sweep.errors import InputError
 from sweep.lrp.composites import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
+from sweep.lrp.keras_reader import from_keras
 from sweep.lrp.network import Dense, Flatten, FloatArray, Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import chunks, program_of, weights_of
@@ -50,7 +51,7 @@ def forward(network: Network, images: npt.ArrayLike) -> FloatArray:
 
 @overload
 def relevance(
-    network: Network,
+    network: Network | Any,
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted", "all"],
     composite: AnyComposite = ...,
@@ -63,7 +64,7 @@ def relevance(
 
 @overload
 def relevance(
-    network: Network,
+    network: Network | Any,
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted", "all"],
     composite: AnyComposite = ...,
@@ -75,7 +76,7 @@ def relevance(
 
 
 def relevance(
-    network: Network,
+    network: Network | Any,
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted", "all"],
     composite: AnyComposite = "preset_a_flat",
@@ -86,6 +87,7 @@ def relevance(
 ) -> FloatArray | tuple[FloatArray, FloatArray]:
     """Relevance map of each image: (image, height, width), channels summed, not normalised.
 
+    `network` is a `Network`, or a Keras model as `from_keras` reads it (read once, it is quicker the second time).
     `images` is (image, height, width, channels), float32, already preprocessed. `targets` chooses the outputs whose
     logits are explained: a class per image, one class for all, "predicted", or "all" (every logit at once, which is
     the sum of the maps of all classes). `bias` is how signed parts of a pre-activation count the bias: whole, as
@@ -93,8 +95,10 @@ def relevance(
     With `return_logits`, the logits (image, class) of the same pass come as a second array.
 
     Sources: Bach et al. 2015, Montavon et al. 2019, Kohlbrenner et al. 2020; iNNvestigate 2.1.2's conventions.
-    Raises InputError for images, targets, composites or bounds that do not fit.
+    Raises InputError for networks that cannot be read, and for images, targets, composites or bounds that do not fit.
     """
+    if not isinstance(network, Network):
+        network = from_keras(network)
     maps, logits = _relevance(network, None, images, targets, composite, bias, bounds)
     return (maps[0], logits[0]) if return_logits else maps[0]
 

@@ -9,7 +9,7 @@ from sweep.numerics.finite import check_finite
 from sweep.plan import Plan
 from sweep.stages.cost import FEATURE_BYTES, FILE_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded
-from sweep.stages.stage import Ranker, Result, Stage, chunked, no_inputs, once_per_plan
+from sweep.stages.stage import Ranker, Stage, UnitRows, chunked, no_inputs, once_per_plan
 from sweep.storage.arrays import lists
 from sweep.storage.store import Store, Unit
 
@@ -97,11 +97,11 @@ class FeaturesPiece:
         """The one unit that it writes."""
         return (self.unit,)
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Run the backbone on the images."""
         features = loaded.evaluator(self.backbone).features(loaded.inputs(self.backbone, self.images)).numpy()
         check_finite(features, f"features of the backbone {self.backbone}", loaded.ids(self.images))
-        yield Result(
+        yield UnitRows(
             self.unit,
             {
                 "pretraining": [self.backbone] * len(self.images),

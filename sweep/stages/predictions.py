@@ -11,7 +11,7 @@ from sweep.plan import Plan
 from sweep.stages import features, finetune
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef
-from sweep.stages.stage import Ranker, Result, Stage, once_per_plan
+from sweep.stages.stage import Ranker, Stage, UnitRows, once_per_plan
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
 
@@ -83,14 +83,14 @@ class PredictionsPiece:
         """The one unit that it writes."""
         return (self.unit,)
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Apply the readout to the stored features."""
         stored = loaded.store.read(self.features, columns=["image_id", "features"])
         logits = loaded.readout(self.model).logits(matrix(stored["features"]))
         check_finite(logits, f"logits of the model {self.model.id}", stored["image_id"].to_pylist())
         kept = self.unit.rows // len(logits)
         order = np.argsort(-logits, axis=1, kind="stable")[:, :kept]
-        yield Result(
+        yield UnitRows(
             self.unit,
             {
                 "model_id": [self.model.id] * self.unit.rows,

@@ -14,7 +14,7 @@ from sweep.plan import Plan
 from sweep.stages import finetune
 from sweep.stages.cost import FILE_BYTES, MAP_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef
-from sweep.stages.stage import Ranker, Result, Stage, chunked, once_per_plan
+from sweep.stages.stage import Ranker, Stage, UnitRows, chunked, once_per_plan
 from sweep.storage.arrays import lists
 from sweep.storage.store import Store, Unit
 
@@ -111,7 +111,7 @@ class RelevancePiece:
     composite: str | dict[str, Any]
     bias: Literal["innvestigate", "split"]
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Propagate the relevance of each model's true class to the pixels."""
         problems: list[str] = []
         for model, unit, (maps, logits) in zip(self.models, self.units, self._maps(loaded), strict=True):
@@ -124,7 +124,7 @@ class RelevancePiece:
             targets = loaded.targets(model, self.images)
             peaks = np.abs(maps).max(axis=(1, 2))
             normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
-            yield Result(
+            yield UnitRows(
                 unit,
                 {
                     "model_id": [model.id] * len(maps),

@@ -20,7 +20,7 @@ from sweep.plan import Model, Plan
 from sweep.stages import masking, relevance
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded
-from sweep.stages.stage import Ranker, Result, Stage, once_per_plan
+from sweep.stages.stage import Ranker, Stage, UnitRows, once_per_plan
 from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Parts, Store, Unit
@@ -164,7 +164,7 @@ class SimilarityPiece:
         """The units that it writes."""
         return tuple(one.unit for one in self.wanted)
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Correlate the maps of every pair that no stored unit holds already."""
         parts = {one.unit: self._parts(one) for one in self.wanted}
         stored = {
@@ -180,7 +180,7 @@ class SimilarityPiece:
         correlations = self._correlations(loaded.store, pairs)
         ids = loaded.ids(self.images)
         for one in self.wanted:
-            yield Result(
+            yield UnitRows(
                 one.unit,
                 pa.concat_tables(
                     stored[one.unit].get((position, 0))

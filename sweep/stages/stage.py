@@ -20,7 +20,7 @@ Rows = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Result:
+class UnitRows:
     """The rows of one unit, as a worker has computed them."""
 
     unit: Unit
@@ -37,7 +37,7 @@ class Piece(Protocol):
         """The units that it writes."""
         ...
 
-    def compute(self, loaded: Loaded) -> Iterator[Result]:
+    def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Compute the units with what the worker has loaded."""
         ...
 

@@ -1,6 +1,6 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
-from sweep.study.reading import load_study, parse_study, read_study
+from sweep.study.reading import Study, load_study, parse_study, read_study
 from sweep.study.settings import (
     SOURCELESS,
     Cell,
@@ -9,7 +9,6 @@ from sweep.study.settings import (
     Masking,
     Pretraining,
     RelevanceImages,
-    Study,
     on_pixel_scale,
 )
 

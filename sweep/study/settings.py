@@ -273,8 +273,8 @@ class Cell:
         return "-".join([self.pretraining, self.task, *self.extra.values()])
 
 
-class Study(Settings):
-    """A whole study file."""
+class StudySettings(Settings):
+    """Everything that a study file may say."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Names the study's folder under the results root and its MLflow experiment."""
@@ -286,13 +286,13 @@ class Study(Settings):
     analysis: Analysis = Analysis()
 
     @model_validator(mode="after")
-    def _enough_to_compare(self) -> "Study":
+    def _enough_to_compare(self) -> "StudySettings":
         if len(list(self.cells())) < 2:
             raise ValueError("factors: the study has a single model; give a factor a second level to compare")
         return self
 
     @model_validator(mode="after")
-    def _levels_differ(self) -> "Study":
+    def _levels_differ(self) -> "StudySettings":
         found = []
         for name, levels in self.factors.extra.items():
             seen: dict[Finetune, str] = {}

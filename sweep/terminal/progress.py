@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from sweep.terminal.lasting import LastingStream
+from sweep.terminal.notebook import INTERVAL, NotebookLines, in_notebook
 
 PLAIN_INTERVAL = 10.0
 """Seconds between two lines of a stage where the output is no terminal."""
@@ -24,11 +25,13 @@ def time_left(seconds: float) -> str:
 
 
 class Display:
-    """Live bars on a terminal, plain lines elsewhere; both on standard error, so results can be piped."""
+    """Live bars on a terminal, a line per stage in a notebook, plain lines on standard error elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=cast(TextIO, LastingStream(sys.stderr)))
         self._live = self._console.is_terminal
+        self._notebook = NotebookLines() if in_notebook() else None
+        self._interval = PLAIN_INTERVAL if self._notebook is None else INTERVAL
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
             BarColumn(bar_width=32),
@@ -62,7 +65,7 @@ class Display:
         if self._live:
             self._task = self._progress.add_task(name, total=total, completed=stored, rate="", left="")
         elif stored < total:
-            self._console.print(f"{name}: {stored}/{total} stored", highlight=False)
+            self._line(f"{name}: {stored}/{total} stored")
 
     def advance(self, units: int) -> None:
         """Count `units` more as stored."""
@@ -70,11 +73,9 @@ class Display:
         completed, now = self._stored + self._done, time.monotonic()
         if self._live and self._task is not None:
             self._progress.update(self._task, completed=completed, rate=self._rate(now), left=self._left(now))
-        elif now - self._printed >= PLAIN_INTERVAL and completed < self._total:
+        elif now - self._printed >= self._interval and completed < self._total:
             self._printed = now
-            self._console.print(
-                f"{self._name}: {completed}/{self._total}, {self._status(now)}", highlight=False
-            )
+            self._line(f"{self._name}: {completed}/{self._total}, {self._status(now)}")
 
     def finish(self) -> None:
         """End the stage."""
@@ -86,12 +87,19 @@ class Display:
             self._progress.stop_task(self._task)
         else:
             spent = f"done in {now - self._begun:.1f} s" if self._done else "stored before"
-            self._console.print(f"{self._name}: {completed}/{self._total}, {spent}", highlight=False)
+            self._line(f"{self._name}: {completed}/{self._total}, {spent}")
         self.on_finish(self._name, self._done, now - self._begun)
 
     def say(self, message: str, *, style: str = "") -> None:
         """Print a line among the bars."""
         self._console.print(Text(message, style=style), soft_wrap=True)
+
+    def _line(self, text: str) -> None:
+        """Say how far the stage is: a line of its own, or in a notebook the stage's one line."""
+        if self._notebook is None:
+            self._console.print(text, highlight=False)
+        else:
+            self._notebook.show(self._name, text)
 
     def _rate(self, now: float) -> str:
         return f"{self._done / max(now - self._begun, 1e-3):.1f}/s" if self._done else ""
