@@ -4,7 +4,7 @@ Pure NumPy. An effect of a mask counts only as far as it exceeds that of its con
 for Saliency Maps"; Rong et al. 2022). Draws follow from names alone, so anyone can repeat them.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,24 +19,25 @@ BLOCK = 8
 """Height and width of the blocks of `blocks`, in pixels."""
 
 
-def other_image(source: str, image_keys: Sequence[str], classes: Sequence[Hashable], draw: int) -> Array:
+def other_image(source: str, image_keys: Sequence[str], classes: Array, draw: int) -> Array:
     """For each image, the position of an image of another class, whose map takes the place of its own: (image,).
 
-    `classes` are the images' classes in the task of the model `source`. All images of other classes are equally likely.
+    `classes` (image,) are the images' classes in the task of the model `source`. All images of other classes are equally likely.
     The draw follows from the names of the image and the model and from the number `draw`; the order of the images makes
     no difference to it.
 
     Raises InputError where all images are of one class.
     """
-    if len(set(classes)) < 2:
+    if (classes == classes[0]).all():
         raise InputError(
             "control 'other_image': all images are of one class; add images of another, or leave this control out"
         )
-    by_key = sorted(range(len(image_keys)), key=lambda position: image_keys[position])
+    by_key = np.argsort(np.asarray(image_keys), kind="stable")
+    ordered = classes[by_key]
     drawn = np.empty(len(image_keys), np.int64)
-    for image, (key, own) in enumerate(zip(image_keys, classes, strict=True)):
-        others = [position for position in by_key if classes[position] != own]
-        drawn[image] = others[generator("other image", source, key, draw).integers(len(others))]
+    for image, key in enumerate(image_keys):
+        others = by_key[ordered != classes[image]]
+        drawn[image] = generator("other image", source, key, draw).choice(others)
     return drawn
 
 
