@@ -63,6 +63,32 @@ def random_ranks(mask: str, image_keys: Sequence[str], pixels: int) -> Array:
     return _ranks(np.stack([generator("random mask", mask, key).permutation(pixels) for key in image_keys]))
 
 
+def region_ranks(maps: Array, shape: tuple[int, int], side: int) -> Array:
+    """Rank of each pixel where whole square regions are removed, int32 (image, pixel), of `maps` (image, pixel).
+
+    Images of `shape` (height, width) are cut from the top left corner into regions of `side` by `side` pixels; those at
+    the right and lower edges hold what is left. The region of the largest sum of absolute relevance goes first. Its
+    pixels follow each other, row by row; ties go by region, row by row.
+    """
+    regions = regions_of(shape, side)
+    sums = np.stack([np.bincount(regions, np.abs(own)) for own in maps])
+    return pixel_ranks(np.argsort(-sums, axis=1, kind="stable"), regions)
+
+
+def regions_of(shape: tuple[int, int], side: int) -> Array:
+    """Number of each pixel's region (pixel,), row by row, of images of `shape`; regions are those of `region_ranks`."""
+    rows, columns = (np.arange(length) // side for length in shape)
+    return (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+
+
+def pixel_ranks(order: Array, regions: Array) -> Array:
+    """Ranks int32 (image, pixel) where regions are removed in `order`, numbers of regions (image, region).
+
+    `regions` (pixel,) says which region each pixel belongs to; the pixels of one follow each other by index.
+    """
+    return _ranks(np.argsort(_ranks(order)[:, regions], axis=1, kind="stable"))
+
+
 def removed_count(percent: float, pixels: int) -> int:
     """How many of `pixels` a mask of `percent` removes: the nearest whole number, halves upwards."""
     return int(pixels * percent / 100 + 0.5)
