@@ -9,7 +9,7 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.models.network import keras_model
-from sweep.numerics.controls import other_images
+from sweep.numerics.controls import other_image
 from sweep.numerics.masking import masked, random_ranks, removal_ranks, removed_count, replacements
 from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
@@ -65,7 +65,8 @@ def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[
     # Two models with a control each, and random pixels; two destinations.
     assert len(rows) == 5 * 2 * len(PERCENTS) == rows_of_tables(plan)["masked"]
     stored = {
-        (row["source_id"], row["control"], row["destination_id"], row["percent"]): row["correct"] for row in rows
+        (row["source_id"], row["control"], row["destination_id"], row["percent"]): row["correct"]
+        for row in rows
     }
     assert {row["fill"] for row in rows} == {"blur"}
     images = list(plan.selected)
@@ -86,7 +87,7 @@ def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[
                 ranks = removal_ranks(np.array(maps, np.float32), "positive")
             if mask.control == "other_image":
                 labels = np.array([plan.model[mask.source].labels[image] for image in images])
-                others = other_images(labels, labels, keys, mask.source, mask.draw)
+                others = other_image(mask.source, keys, labels, mask.draw)
                 assert (labels[others] != labels).all()
                 ranks = ranks[others]
             for percent in PERCENTS:

@@ -12,8 +12,8 @@ import ray
 
 from sweep.actors.nodes import Nodes
 from sweep.actors.root import Token, check_root
+from sweep.numerics.controls import blocks, mask_ranks
 from sweep.numerics.finite import check_finite
-from sweep.numerics.controls import block_ranks, mask_ranks
 from sweep.numerics.masking import Ranking, random_ranks
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
@@ -78,5 +78,5 @@ class _Ranker:
 
     def of_random(self, mask: str, control: str, image_keys: Sequence[str], size: int) -> Any:
         if control == "blocks":
-            return block_ranks(mask, image_keys, size)
+            return blocks(mask, image_keys, (size, size))
         return random_ranks(mask, image_keys, size**2)

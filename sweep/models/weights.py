@@ -46,8 +46,13 @@ class Preprocessing:
 
     def __call__(self, pixels: Array) -> Array:
         """Network input, float32, of RGB `pixels` uint8 (image, height, width, 3)."""
+        result: Array = self.of_floats(pixels.astype(np.float32))
+        return result
+
+    def of_floats(self, pixels: Any) -> Any:
+        """The same of float32 pixels from 0 to 255, an array or a tensor."""
         ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
-        return (ordered.astype(np.float32) - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
+        return (ordered - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
 
     @property
     def bounds(self) -> tuple[Array, Array]:

@@ -5,13 +5,14 @@ for Saliency Maps"; Rong et al. 2022). Draws follow from names alone, so anyone 
 """
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import Any
 
 import numpy as np
 
 from sweep.errors import InputError
 from sweep.keys import generator
-from sweep.numerics.masking import pixel_ranks, regions_of
+from sweep.numerics.masking import Ranking, pixel_ranks, region_ranks, regions_of, source_ranks
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +54,24 @@ def mean_map(maps: Array) -> Array:
     size = np.abs(maps)
     total = size.sum(axis=0, dtype=np.float64)
     # Rounding can leave a little less than nothing where the other maps are 0.
-    return (np.maximum(total - size, 0) / (len(maps) - 1)).astype(np.float32)
+    mean: Array = (np.maximum(total - size, 0) / (len(maps) - 1)).astype(np.float32)
+    return mean
+
+
+def mask_ranks(maps: Array, ranking: Ranking, source: str, image_ids: Sequence[str]) -> Array:
+    """Ranks int32 (image, pixel) in which a mask removes pixels, made from the model `source`'s `maps` (image, pixel).
+
+    `image_ids` name the maps' images. A map with one value everywhere is ranked at random, as in `source_ranks`.
+    """
+    names = list(image_ids)
+    if ranking.mean_map:
+        maps = mean_map(maps)
+    if ranking.rows:
+        maps, names = maps[list(ranking.rows)], [names[row] for row in ranking.rows]
+    if ranking.regions == 1:
+        return source_ranks(maps, ranking.order, source, names)
+    side = isqrt(maps.shape[1])
+    return region_ranks(maps, (side, side), ranking.regions)
 
 
 def blocks(mask: str, image_keys: Sequence[str], shape: tuple[int, int]) -> Array:

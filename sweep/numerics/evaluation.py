@@ -3,7 +3,7 @@
 Pure TensorFlow. Inputs, ranks and replacements are sent to the device once; the masks of all levels are made there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import steps
+from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +45,18 @@ class SameForAllMasks:
     def __call__(self, rows: Array, counts: Array, gone: Tensor) -> Tensor:
         """See `Replacement`."""
         return self._values if len(self._values) == 1 else tf.gather(self._values, rows)
+
+
+class Imputed:
+    """Removed pixels become what their neighbours suggest (`sweep.numerics.linear_fill`)."""
+
+    def __init__(self, fill: LinearFill, preprocess: Callable[[Tensor], Tensor]) -> None:
+        """`preprocess` makes network input of float32 pixels, on the device."""
+        self._fill, self._preprocess = fill, preprocess
+
+    def __call__(self, rows: Array, counts: Array, gone: Tensor) -> Tensor:
+        """See `Replacement`."""
+        return self._preprocess(self._fill.fill(rows, counts, gone))
 
 
 class Evaluator:

@@ -76,13 +76,15 @@ class Loaded:
 
     def replacement(self, backbone: str, images: tuple[int, ...], fill: str, mask: str) -> Any:
         """What pixels become that `mask` removes; see `sweep.numerics.evaluation.Replacement`."""
-        from sweep.numerics.evaluation import SameForAllMasks
+        from sweep.numerics.evaluation import Imputed, SameForAllMasks
         from sweep.numerics.linear_fill import LinearFill
 
         if fill != "linear":
             return SameForAllMasks(self._same_for_all_masks(backbone, images, fill))
         keys = [self.context.image_keys[index] for index in images]
-        return LinearFill(self._pixels(images), keys, mask, self.context.preprocessing[backbone])
+        return Imputed(
+            LinearFill(self._pixels(images), keys, mask), self.context.preprocessing[backbone].of_floats
+        )
 
     def ids(self, images: tuple[int, ...]) -> Array:
         """Ids of some images."""

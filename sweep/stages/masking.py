@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from sweep.errors import WorkError
 from sweep.keys import key_of
+from sweep.numerics.controls import other_image
 from sweep.numerics.finite import check_finite, fail_with
-from sweep.numerics.controls import other_images
 from sweep.numerics.masking import Ranking, removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import finetune, relevance
 from sweep.stages.cost import FILE_BYTES, LINEAR_FLOPS, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef, Reference
-from sweep.stages.stage import Ranker, UnitRows, Rows, Stage, chunked, once_per_plan
+from sweep.stages.stage import Ranker, Rows, Stage, UnitRows, chunked, once_per_plan
 from sweep.storage.schemas import MASKED_CELLS, SCHEMAS
 from sweep.storage.store import Parts, Store, Unit
 from sweep.study import SOURCELESS, Masking
@@ -83,7 +83,9 @@ def masks(plan: Plan) -> list[Mask]:
         found.append(Mask(model.id))
         found += [Mask(model.id, control, draw) for control, draw in controls if control not in SOURCELESS]
     found += [
-        Mask(f"{SOURCELESS[control]}-{draw}", control, draw) for control, draw in controls if control in SOURCELESS
+        Mask(f"{SOURCELESS[control]}-{draw}", control, draw)
+        for control, draw in controls
+        if control in SOURCELESS
     ]
     return found
 
@@ -108,8 +110,8 @@ def _partners(plan: Plan) -> Callable[[str, int, int], tuple[int, ...]]:
         labels = np.asarray(plan.model[source].labels)[list(plan.selected)]
         own = np.arange(chunk * CHUNK, chunk * CHUNK + len(chunks(plan)[chunk]))
         pool = own if len(set(labels[own])) > 1 else np.arange(len(labels))
-        chosen = other_images(labels[own], labels[pool], [keys[i] for i in own], source, draw)
-        return tuple(pool[chosen].tolist())
+        drawn = pool[other_image(source, [keys[place] for place in pool], labels[pool], draw)]
+        return tuple(drawn[np.isin(pool, own)].tolist())
 
     return found
 

@@ -207,7 +207,10 @@ class Masking(Settings):
     mid-grey, uniform noise, or the blurred image. With several, every mask is tried with each."""
     regions: Annotated[int, Field(ge=1, le=1024)] = 1
     """Side of the squares that are removed as a whole, pixels; they go by their summed absolute relevance."""
-    controls: Annotated[tuple[Control, ...], pydantic.BeforeValidator(_several)] = ("other_image", "scattered")
+    controls: Annotated[tuple[Control, ...], pydantic.BeforeValidator(_several)] = (
+        "other_image",
+        "scattered",
+    )
     """Masks that remove as many pixels without knowing the image: the source's map of another image of another class, its
     mean map of the other images, blocks of 8 x 8 pixels at random, single pixels at random."""
     control_draws: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -231,8 +234,8 @@ class Masking(Settings):
 
     @model_validator(mode="after")
     def _regions_are_ranked_by_size(self) -> "Masking":
-        if self.regions > 1 and self.order not in ("absolute", "least"):
-            raise ValueError("regions: go by absolute relevance; order must be absolute or least")
+        if self.regions > 1 and self.order != "absolute":
+            raise ValueError("regions: go by their summed absolute relevance; leave order away")
         return self
 
     @field_validator("percents")
