@@ -27,14 +27,16 @@ WITH sides AS (
         (difference - bound) / std_error AS t_upper
     FROM pairwise
 ),
-tested AS (
+one_sided AS (
     SELECT
         *,
         -- Each is one tail of the two-sided p-value.
         if(t_lower > 0, t_p2(t_lower, df) / 2, 1 - t_p2(t_lower, df) / 2) AS p_lower,
-        if(t_upper < 0, t_p2(t_upper, df) / 2, 1 - t_p2(t_upper, df) / 2) AS p_upper,
-        greatest(p_lower, p_upper) AS p_both
+        if(t_upper < 0, t_p2(t_upper, df) / 2, 1 - t_p2(t_upper, df) / 2) AS p_upper
     FROM sides
+),
+tested AS (
+    SELECT *, greatest(p_lower, p_upper) AS p_both FROM one_sided
 ),
 -- Holm (1979): the i-th smallest of m p-values times m - i + 1, never below the one before it.
 ranked AS (

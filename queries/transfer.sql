@@ -1,7 +1,7 @@
 -- Question: how much of what a model's own masks find do the masks of other models find as well?
 -- Returns: one row per condition of the destinations, bin, fill and control (or per pair of models: parameter `per`):
 --   condition, pretraining, task, extra; relation (the bin); source_id, destination_id ('all' when per = 'bin'); fill (of
---   removed pixels), control; n_sources (pairs of models), n_destinations, n_images (NULL where `masked` holds counts);
+--   removed pixels), control; n_pairs (of models), n_destinations, n_images (NULL where `masked` holds counts);
 --   loss (mean over destinations of the mean over their sources of the specific loss), loss_low, loss_high (95 percent
 --   interval); own_loss (the same destinations under masks of their own), own_low, own_high; transfer (T = loss /
 --   own_loss: 1 where the masks find what the model's own find, 0 where they find no more than the control), low,
@@ -116,22 +116,31 @@ vectors AS (
     GROUP BY destination_id, relation, fill, control, source
 ),
 -- A group is a row of the answer; its members are the destinations that it is the mean of.
-members AS (
+own AS (
+    SELECT destination_id, fill, control, n, loss AS own_loss, losses AS own_losses
+    FROM vectors
+    WHERE relation = 'same_init'
+),
+matched AS (
     SELECT
         condition,
         pretraining,
         task,
         extra,
         vectors.*,
-        if(setting('per', ['bin', 'pair']) = 'bin', 'all', vectors.destination_id) AS destination,
-        own.loss AS own_loss,
-        own.losses AS own_losses,
+        if(source = 'all', 'all', destination_id) AS destination,
+        own_loss,
+        own_losses,
         dense_rank() OVER (ORDER BY fill, control, condition, destination, relation, source) AS group_id
     FROM vectors
     JOIN conditions ON conditions.model_id = vectors.destination_id
-    LEFT JOIN (FROM vectors WHERE relation = 'same_init') AS own USING (destination_id, fill, control, n)
-    -- A destination without a mask of its own is left out, unless that leaves none.
-    QUALIFY own.loss IS NOT NULL OR count(own.loss) OVER (PARTITION BY group_id) = 0
+    LEFT JOIN own USING (destination_id, fill, control, n)
+),
+-- A destination without a mask of its own is left out, unless that leaves none.
+members AS (
+    SELECT *
+    FROM matched
+    QUALIFY own_loss IS NOT NULL OR count(own_loss) OVER (PARTITION BY group_id) = 0
 ),
 placed AS (
     SELECT
@@ -235,13 +244,13 @@ groups AS (
         any_value(destination) AS destination_id,
         any_value(fill) AS fill,
         any_value(control) AS control,
-        sum(n_sources)::BIGINT AS n_sources,
+        sum(n_sources)::BIGINT AS n_pairs,
         count(*) AS k,
         any_value(n) AS n,
         any_value(has_images) AS has_images,
         avg(loss) AS loss,
         avg(own_loss) AS own_loss,
-        loss / nullif(own_loss, 0) AS ratio
+        avg(loss) / nullif(avg(own_loss), 0) AS ratio
     FROM members
     GROUP BY group_id
 ),
@@ -320,7 +329,7 @@ SELECT
     destination_id,
     fill,
     control,
-    n_sources,
+    n_pairs,
     k AS n_destinations,
     if(has_images, n, NULL) AS n_images,
     loss,

@@ -78,5 +78,5 @@ def test_rows_of_the_other_kind_that_the_index_does_not_name_are_not_read(tmp_pa
 def test_an_empty_table_has_no_pairs(tmp_path: Path) -> None:
     write(Study(factorial(1, 1, 2), granularity="cell"), tmp_path)
     for path in (tmp_path / "masked").iterdir():
-        pq.write_table(pa.table([[]] * 5, schema=MASKED_CELLS), path)
+        pq.write_table(pa.table([[]] * len(MASKED_CELLS), schema=MASKED_CELLS), path)
     assert run_query("auc", str(tmp_path)).num_rows == 0
