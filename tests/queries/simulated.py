@@ -63,7 +63,9 @@ class Study:
 
     def masks(self) -> Iterator["Mask"]:
         """Every mask at every level on every destination, but for what is missing."""
-        kinds = [(source, "scattered" if source.startswith("random-") else "none", 1) for source in self.sources]
+        kinds = [
+            (source, "scattered" if source.startswith("random-") else "none", 1) for source in self.sources
+        ]
         kinds += [(f"blocks-{k + 1}", "blocks", 1) for k in range(self.n_blocks)]
         kinds += [
             (model.model_id, control, draw)
@@ -285,7 +287,9 @@ def _write_table(root: Path, name: str, table: pa.Table, files: int) -> None:
 def expected_auc(root: Path, study: Study, fill: str | None = None) -> pd.DataFrame:
     """Mean AUC per destination and bin under one fill, from the files by pandas and not by SQL; complete pairs only."""
     masked = pd.read_parquet(root / "masked")
-    masked = masked[(masked["fill"] == (fill or study.fills[0])) & masked["control"].isin(["none", "scattered", "blocks"])]
+    masked = masked[
+        (masked["fill"] == (fill or study.fills[0])) & masked["control"].isin(["none", "scattered", "blocks"])
+    ]
     models = {model.model_id: model for model in study.models}
     curves = (
         masked.groupby(["source_id", "destination_id", "percent"])["correct"]
