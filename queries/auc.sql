@@ -1,9 +1,9 @@
 -- Question: how well does a model withstand each mask, as one number per source and destination?
--- Returns: source_id, destination_id; fill (of removed pixels); relation (the bin); condition, pretraining, task, extra, seed (of the
---   destination); n_levels, n_images (masking levels and images evaluated); complete (false where the pair lacks
---   levels or images that others have: such a pair enters no bin and no test); auc_log (area under accuracy over
---   log10(percent), for percents strictly between 0 and 100, divided by its range: 1.0 = never hurt); auc_linear
---   (the same over percent, 0 and 100 included where present); note (why a figure is missing).
+-- Returns: source_id, destination_id; fill (of removed pixels); relation (the bin); condition, pretraining, task,
+--   extra, seed (of the destination); n_levels, n_images (masking levels and images evaluated); complete (false where
+--   the pair lacks levels or images that others have: such a pair enters no bin and no test); auc_log (area under
+--   accuracy over log10(percent), for percents strictly between 0 and 100, divided by its range: 1.0 = never hurt);
+--   auc_linear (the same over percent, 0 and 100 included where present); note (why a figure is missing).
 -- Paper: section 3.1, "We quantified the resilience of each destination model to relevance-based masking by
 --   computing the area-under-the-curve (AUC) for different source models."
 -- Reads: models, masked

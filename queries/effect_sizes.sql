@@ -1,9 +1,10 @@
 -- Question: how large are the effects of pretraining and of the mask source, in a form that other studies can be
 --   compared with?
 -- Returns: one row per effect of both ANOVAs: figure ('5' initialisation, '6' source); family (the task, or the
---   condition of the destination); extra; measure, control, fill (as in the ANOVAs); design, effect; f, df, df_error, p; partial_eta_sq (effect / (effect + its
---   own error)); generalised_eta_sq (effect / (effect + all variance between and within models), comparable between
---   the designs; Olejnik and Algina 2003, Bakeman 2005); note (why there is none, or what was left out).
+--   condition of the destination); extra; measure, control, fill (as in the ANOVAs); design, effect; f, df, df_error,
+--   p; partial_eta_sq (effect / (effect + its own error)); generalised_eta_sq (effect / (effect + all variance
+--   between and within models), comparable between the designs; Olejnik and Algina 2003, Bakeman 2005); note (why
+--   there is none, or what was left out).
 -- Paper: section 3.1, beside the F values of figures 5 and 6, for which the paper gives no effect sizes.
 -- Reads: models, masked
 -- Needs: anova_initialisation, anova_source

@@ -6,8 +6,8 @@
 --   normal_sf(z)         P(Z > z)
 --   t_quantile(p, df)    the t that T stays below with probability p, for p = 0.95 or 0.975 and df >= 1
 --
--- All but the last agree with SciPy to a relative 1e-10, far tails included (docs/statistics.md states the range tried);
--- t_quantile, which serves intervals only, to a relative 1e-8.
+-- All but the last agree with SciPy to a relative 1e-10, far tails included (docs/statistics.md states the range
+-- tried); t_quantile, which serves intervals only, to a relative 1e-8.
 -- NULL in gives NULL out, and so do degrees of freedom that are not positive.
 --
 -- Each macro first evaluates its arguments in a query without a FROM. DuckDB pastes the caller's expressions

@@ -1,11 +1,12 @@
 -- Question: for each kind of destination model, which mask sources differ in how much they hurt?
 -- Returns: three rows per condition and pair of bins: condition, pretraining, task, extra; measure ('auc', or
---   'specific_loss' against `control`), control, fill (of removed pixels); source_a, source_b (the bins); test ('paired' = t test of the models' own differences; 'unpaired' = Student's t with pooled variance, the
+--   'specific_loss' against `control`), control, fill (of removed pixels); source_a, source_b (the bins); test
+--   ('paired' = t test of the models' own differences; 'unpaired' = Student's t with pooled variance, the
 --   between-subjects reading of the paper; 'welch' = unpaired without the assumption of equal variances); n_a, n_b
---   (models; the same ones when paired); mean_a, mean_b (of the measure); difference (mean_a - mean_b), std_error, df, t, p
---   (two-sided); p_holm (Holm's correction over the pairs of this condition and test); cohens_d (difference / standard
---   deviation: of the differences when paired, else pooled, or the root mean square of the two for 'welch'); note (why
---   a test is impossible; such a pair does not count in Holm's correction).
+--   (models; the same ones when paired); mean_a, mean_b (of the measure); difference (mean_a - mean_b), std_error,
+--   df, t, p (two-sided); p_holm (Holm's correction over the pairs of this condition and test); cohens_d (difference
+--   / standard deviation: of the differences when paired, else pooled, or the root mean square of the two for
+--   'welch'); note (why a test is impossible; such a pair does not count in Holm's correction).
 -- Paper: sections 3.2 and 3.3, the "multiple-comparisons-corrected tests": "Pairwise tests confirm that in all four
 --   cases, the AUC for these two curves was indistinguishable, all ps > 0.06", "all ps < 0.03", "all ps > 0.92".
 -- Reads: models, masked

@@ -1,12 +1,12 @@
 -- Question: how much of what a model's own masks find do the masks of other models find as well?
 -- Returns: one row per condition of the destinations, bin, fill and control (or per pair of models: parameter `per`):
---   condition, pretraining, task, extra; relation (the bin); source_id, destination_id ('all' when per = 'bin'); fill (of
---   removed pixels), control; n_pairs (of models), n_destinations, n_images (NULL where `masked` holds counts);
---   loss (mean over destinations of the mean over their sources of the specific loss), loss_low, loss_high (95 percent
---   interval); own_loss (the same destinations under masks of their own), own_low, own_high; transfer (T = loss /
---   own_loss: 1 where the masks find what the model's own find, 0 where they find no more than the control), low,
---   high (95 percent interval); validated (in rows of same_init, whether the interval of the own loss lies wholly
---   above 0; else NULL); note (why a figure is missing, or what an interval does not cover).
+--   condition, pretraining, task, extra; relation (the bin); source_id, destination_id ('all' when per = 'bin'); fill
+--   (of removed pixels), control; n_pairs (of models), n_destinations, n_images (NULL where `masked` holds counts);
+--   loss (mean over destinations of the mean over their sources of the specific loss), loss_low, loss_high (95
+--   percent interval); own_loss (the same destinations under masks of their own), own_low, own_high; transfer (T =
+--   loss / own_loss: 1 where the masks find what the model's own find, 0 where they find no more than the control),
+--   low, high (95 percent interval); validated (in rows of same_init, whether the interval of the own loss lies
+--   wholly above 0; else NULL); note (why a figure is missing, or what an interval does not cover).
 -- Paper: none; section 3.2 compares the areas themselves. Issue 15.
 -- Reads: models, masked
 -- Needs: auc
@@ -192,7 +192,8 @@ drawn_models AS (
         destinations,
         resample,
         1 + (md5_number_lower(
-            concat_ws('|', getvariable('draw_seed_used'), 'model', destinations, resample, place)) % k)::BIGINT AS place,
+            concat_ws('|', getvariable('draw_seed_used'), 'model', destinations, resample, place)
+        ) % k)::BIGINT AS place,
         count(*) AS times
     FROM model_places
     CROSS JOIN resamples

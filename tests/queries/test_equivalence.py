@@ -1,6 +1,7 @@
 """Two one-sided tests against those of statsmodels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from tests.queries.simulated import Study, expected_auc, factorial, write
 
 
 def one_sided(a: np.ndarray, b: np.ndarray, test: str, bound: float) -> tuple[float, float, float]:
-    """p of both sides and of both together."""
+    """Give the p-values of both sides and of both together."""
     if test == "paired":
         p, lower, upper = ttost_paired(a, b, -bound, bound)
     else:
@@ -29,7 +30,8 @@ def test_as_statsmodels_has_them(bound: float, tmp_path: Path) -> None:
     observed = expected_auc(tmp_path, study)
     got = run_query("equivalence", str(tmp_path), {"bound": bound}).to_pandas()
     assert len(got) == 4 * 3 * 6
-    for row in got.itertuples():
+    rows: list[Any] = list(got.itertuples())
+    for row in rows:
         here = observed[observed["condition"] == row.condition]
         wide = here.pivot(index="destination_id", columns="relation", values="auc")
         pair = wide[[row.source_a, row.source_b]]

@@ -41,7 +41,7 @@ def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
         NAMES
     )
     assert {"effect_sizes", "map_similarity", "rank2"} <= set(NAMES)
-    assert {"equivalence", "specific_loss", "transfer"} <= set(NAMES)
+    assert {"equivalence", "error_consistency", "specific_loss", "transfer"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from sweep.analysis.queries import run_query
 from tests.queries import resampled
 from tests.queries.resampled import Array
-from tests.queries.simulated import Mask, Study, factorial, known_transfer, relation, write
+from tests.queries.simulated import Study, factorial, known_transfer, relation, write
 
 CONTROLLED = Study(
     factorial(2, 2, 3),
@@ -27,6 +28,10 @@ CONTROLLED = Study(
 def answer(name: str, root: Path, **parameters: str | int) -> pd.DataFrame:
     frame: pd.DataFrame = run_query(name, str(root), parameters).to_pandas()
     return frame
+
+
+def rows_of(frame: pd.DataFrame) -> list[Any]:
+    return list(frame.itertuples())
 
 
 class Losses:
@@ -74,7 +79,7 @@ def test_losses_are_those_of_pandas(controlled: tuple[Path, Losses]) -> None:
     got = answer("specific_loss", root)
     assert len(got) == len(losses.masks) == 12 * 12 * 2 * 4
     models = {model.model_id: model for model in CONTROLLED.models}
-    for row in got.itertuples():
+    for row in rows_of(got):
         mask, control, draws = losses.masks[row.source_id, row.destination_id, row.fill, row.control]
         assert row.auc_mask == pytest.approx(mask, rel=1e-12)
         assert row.auc_control == pytest.approx(control, rel=1e-12)
@@ -91,8 +96,8 @@ def test_indices_and_intervals_are_those_of_numpy(controlled: tuple[Path, Losses
     assert len(got) == (4 * 5 if per == "bin" else 12 * 12) * 2 * 4
     models = {model.model_id: model for model in CONTROLLED.models}
     of_images = resampled.drawn("image", 50, CONTROLLED.n_images, seed=3)
-    for row in got.itertuples():
-        members = {}
+    for row in rows_of(got):
+        members: dict[str, list[Array]] = {}
         for source, destination, fill, control in losses.of:
             its = models[destination]
             if (fill, control) == (row.fill, row.control) and (
@@ -110,7 +115,7 @@ def test_indices_and_intervals_are_those_of_numpy(controlled: tuple[Path, Losses
             resampled.drawn(f"model|{','.join(names)}", 50, len(names), seed=3),
         )
         assert (row.n_destinations, row.n_images) == (len(names), 25)
-        assert row.n_pairs == sum(map(len, members.values()))
+        assert row.n_pairs == sum(len(own) for own in members.values())
         for name, value in expected.items():
             np.testing.assert_allclose(getattr(row, name), value, rtol=1e-6, atol=1e-7, err_msg=name)
 
