@@ -3,8 +3,8 @@
 --   choice (the class most often second); votes (seeds that chose it), n_models (seeds that voted), n_wrong (seeds
 --   left out because their first choice is not the target, so that their second is no likeness); tied (true where
 --   another class has as many votes), tied_classes (all of them, by name; the choice among them has the highest mean
---   logit, then the first name); disagree (whether the pretrainings of the same task and image choose differently;
---   NULL where one has no choice or there is only one), ambiguous (whether any of those choices is tied).
+--   logit, then the first name); disagree (whether the pretrainings of the same task and image choose differently; NULL
+--   where one has no choice or there is only one), ambiguous (whether any of those choices is tied).
 -- Paper: section 3.4, "the identity of the face image with the next-highest output activation (rank-2 logit)"; "we
 --   identified 95 face identities ... on which the ImageNet- and VGGFace-trained models produced differing rank-2
 --   choices"; figure 7.

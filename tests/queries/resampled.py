@@ -60,7 +60,7 @@ def transfer(loss: Array, own: Array, of_images: Array, of_models: Array) -> dic
         share = variance / (models + images) if models + images > 0 else 1.0
         return variance, share, float(stats.t.ppf(0.975, df))
 
-    found = {}
+    found: dict[str, float] = {}
     for name, values, weights in (("loss", loss, (1.0, 0.0)), ("own", own, (0.0, 1.0))):
         variance, _, t = spread(*weights)
         mean = float(values.mean())
