@@ -255,7 +255,9 @@ def _halved(planes: Tensor, pool: Any) -> Tensor:
 def _doubled(planes: Tensor, like: Tensor) -> Tensor:
     """Planes of twice the height and width, bilinear, cut to the size of `like`."""
     _, height, width, _ = planes.shape
-    return tf.image.resize(planes, (2 * height, 2 * width))[:, : like.shape[1], : like.shape[2]]
+    twice = (2 * height, 2 * width)
+    resized = tf.raw_ops.ResizeBilinear(images=planes, size=twice, half_pixel_centers=True)
+    return resized[:, : like.shape[1], : like.shape[2]]
 
 
 def _sum(planes: Tensor) -> Tensor:
