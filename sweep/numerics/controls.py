@@ -53,7 +53,8 @@ def mean_map(maps: Array) -> Array:
     size = np.abs(maps)
     total = size.sum(axis=0, dtype=np.float64)
     # Rounding can leave a little less than nothing where the other maps are 0.
-    return (np.maximum(total - size, 0) / (len(maps) - 1)).astype(np.float32)
+    means: Array = np.maximum(total - size, 0) / (len(maps) - 1)
+    return means.astype(np.float32)
 
 
 def blocks(mask: str, image_keys: Sequence[str], shape: tuple[int, int]) -> Array:

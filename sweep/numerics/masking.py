@@ -63,7 +63,8 @@ def region_ranks(maps: Array, shape: tuple[int, int], side: int) -> Array:
 def regions_of(shape: tuple[int, int], side: int) -> Array:
     """Number of each pixel's region (pixel,), row by row, of images of `shape`; regions are those of `region_ranks`."""
     rows, columns = (np.arange(length) // side for length in shape)
-    return (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+    numbers: Array = rows[:, None] * (columns[-1] + 1) + columns
+    return numbers.ravel()
 
 
 def pixel_ranks(order: Array, regions: Array) -> Array:
