@@ -7,7 +7,8 @@ not removed are known. Gaussian noise is added, so that the imputed region does 
 
 Pure TensorFlow. The systems of all rows are solved together, by conjugate gradients with a multigrid cycle (Tatebe 1993,
 "The multigrid preconditioned conjugate gradient method") as the preconditioner. The number of iterations is fixed, so no
-row depends on the others, and the host waits for nothing. The error stays below half a grey level for masks of any shape.
+row depends on the others, and the host waits for nothing. The tests find errors below half a grey level for masks of
+many shapes.
 
 Inside, tensors are (1, height, width, plane): a plane is one channel of one masked image. Convolutions of each plane on
 its own are fastest on that layout.
@@ -194,8 +195,8 @@ def _grids(removed: Tensor, weigh: Weigh) -> list[_Grid]:
     """The system on the image, and on grids of half the height and width until 2 by 2 pixels are left.
 
     A coarse pixel is solved for where any of its four is. Its tie to known pixels adds up theirs, less where all four are
-    solved for: their middle is then farther from what is known. For a straight edge and many grids, 1/16 in place of 1/24
-    would be exact; scattered pixels need less.
+    solved for: their middle is then farther from what is known. At a straight edge 1/16 in place of 1/24 would be exact;
+    scattered pixels need less.
     """
     known = removed * weigh(1 - removed)
     grids = [_grid(removed, known, weigh, SWEEPS[0])]

@@ -150,7 +150,7 @@ def test_every_pixel_is_within_half_a_grey_level_of_the_direct_solution(
 
 @pytest.mark.parametrize(
     ("shape", "percents"),
-    [((96, 96), (10, 31.6, 90)), ((75, 131), (31.6,)), ((224, 224), (10,))],
+    [((96, 96), (10, 31.6, 90)), ((127, 65), (31.6, 50)), ((224, 224), (10,))],
 )
 def test_so_it_is_on_larger_images(shape: tuple[int, int], percents: tuple[float, ...]) -> None:
     orders = ("relevance", "scattered", "disc", "half plane")
