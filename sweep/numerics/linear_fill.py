@@ -7,7 +7,8 @@ not removed are known. Gaussian noise is added, so that the imputed region does 
 
 Pure TensorFlow. The systems of all rows are solved together, by conjugate gradients with a multigrid cycle (Tatebe 1993,
 "The multigrid preconditioned conjugate gradient method") as the preconditioner. The number of iterations is fixed, so no
-row depends on the others, and the host waits for nothing. The error stays below half a grey level for masks of any shape.
+row depends on the others, and the host waits for nothing. The tests find errors below half a grey level for masks of
+many shapes.
 
 Inside, tensors are (1, height, width, plane): a plane is one channel of one masked image. Convolutions of each plane on
 its own are fastest on that layout.
@@ -193,14 +194,16 @@ class _Grid:
 def _grids(removed: Tensor, weigh: Weigh) -> list[_Grid]:
     """The system on the image, and on grids of half the height and width until 2 by 2 pixels are left.
 
-    A coarse pixel is solved for where any of its four is. Its tie to known pixels adds up theirs, less where they are
-    strong: the rest of a coarse pixel is farther from what is known.
+    A coarse pixel is solved for where any of its four is. Its tie to known pixels adds up theirs, less where all four are
+    solved for: their middle is then farther from what is known. At a straight edge 1/16 in place of 1/24 would be exact;
+    scattered pixels need less.
     """
     known = removed * weigh(1 - removed)
     grids = [_grid(removed, known, weigh, SWEEPS[0])]
     while max(removed.shape[1:3]) > 2:
-        removed = _halved(removed, tf.nn.max_pool2d)
-        known = 4 * _halved(known / (1 + known / 36), tf.nn.avg_pool2d)
+        share, ties = _halved(removed), 4 * _halved(known)
+        removed = tf.cast(share > 0, tf.float32)
+        known = ties / (1 + ties * tf.nn.relu(2 * share - 1) / 24)
         grids.append(_grid(removed, known, weigh, SWEEPS[min(len(grids), len(SWEEPS) - 1)]))
     return grids
 
@@ -222,7 +225,7 @@ def _cycle(grids: Sequence[_Grid], wanted: Tensor, weigh: Weigh) -> Tensor:
         guess += change
     if len(grids) > 1:
         left = grid.removed * weigh(change)
-        coarse = _cycle(grids[1:], 4 * _halved(left, tf.nn.avg_pool2d), weigh)
+        coarse = _cycle(grids[1:], 4 * _halved(left), weigh)
         guess += grid.removed * _doubled(coarse, guess)
     for _ in range(grid.sweeps):
         guess = (wanted + weigh(guess)) * grid.inverse
@@ -232,8 +235,8 @@ def _cycle(grids: Sequence[_Grid], wanted: Tensor, weigh: Weigh) -> Tensor:
 def _first_guess(values: Tensor, known: Tensor, weigh: Weigh) -> Tensor:
     """`values` where `known` is above 0; elsewhere the mean of what is known in the smallest square around that knows any."""
     if max(values.shape[1:3]) > 1:
-        share = _halved(known, tf.nn.avg_pool2d)
-        mean = tf.math.divide_no_nan(_halved(values * known, tf.nn.avg_pool2d), share)
+        share = _halved(known)
+        mean = tf.math.divide_no_nan(_halved(values * known), share)
         below = _doubled(_first_guess(mean, share, weigh), values)
         guess = tf.where(known > 0, values, below)
         swept = tf.math.divide_no_nan(weigh(guess), _all_weights(values))
@@ -246,16 +249,19 @@ def _all_weights(planes: Tensor) -> Tensor:
     return tf.nn.depthwise_conv2d(tf.ones((1, *planes.shape[1:3], 1)), WEIGHTS, (1, 1, 1, 1), "SAME")
 
 
-def _halved(planes: Tensor, pool: Any) -> Tensor:
-    """Planes of half the height and width; a last row or column that is alone is joined by zeros."""
+def _halved(planes: Tensor) -> Tensor:
+    """Planes of half the height and width, means of four pixels each; a last row or column that is alone is joined by zeros."""
     _, height, width, _ = planes.shape
-    return pool(tf.pad(planes, ((0, 0), (0, height % 2), (0, width % 2), (0, 0))), 2, 2, "VALID")
+    padded = tf.pad(planes, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    return tf.nn.avg_pool2d(padded, 2, 2, "VALID")
 
 
 def _doubled(planes: Tensor, like: Tensor) -> Tensor:
     """Planes of twice the height and width, bilinear, cut to the size of `like`."""
     _, height, width, _ = planes.shape
-    return tf.image.resize(planes, (2 * height, 2 * width))[:, : like.shape[1], : like.shape[2]]
+    twice = (2 * height, 2 * width)
+    resized = tf.raw_ops.ResizeBilinear(images=planes, size=twice, half_pixel_centers=True)
+    return resized[:, : like.shape[1], : like.shape[2]]
 
 
 def _sum(planes: Tensor) -> Tensor:

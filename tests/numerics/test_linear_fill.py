@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.keys import generator, key_of
-from sweep.numerics.linear_fill import LinearFill
+from sweep.numerics.linear_fill import LinearFill, noise_start
 
 Array = np.ndarray[Any, Any]
 TOLERANCE = 0.5
@@ -139,7 +139,7 @@ def check(images: Array, removed: Array) -> None:
 
 
 @pytest.mark.parametrize("order", list(MASKS))
-@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 64), (17, 96)])
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (17, 96)])
 def test_every_pixel_is_within_half_a_grey_level_of_the_direct_solution(
     shape: tuple[int, int], order: str
 ) -> None:
@@ -150,7 +150,7 @@ def test_every_pixel_is_within_half_a_grey_level_of_the_direct_solution(
 
 @pytest.mark.parametrize(
     ("shape", "percents"),
-    [((96, 96), (10, 31.6, 90)), ((75, 75), (31.6, 50)), ((224, 224), (10,)), ((223, 131), (31.6,))],
+    [((96, 96), (10, 31.6, 90)), ((127, 65), (31.6, 50)), ((224, 224), (10,))],
 )
 def test_so_it_is_on_larger_images(shape: tuple[int, int], percents: tuple[float, ...]) -> None:
     orders = ("relevance", "scattered", "disc", "half plane")
@@ -158,7 +158,7 @@ def test_so_it_is_on_larger_images(shape: tuple[int, int], percents: tuple[float
     check(photo(*shape, 2)[None], removed)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (3, 5), (9, 1), (32, 32), (64, 48)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (32, 32)])
 def test_one_known_pixel_gives_all_others_its_colour(shape: tuple[int, int]) -> None:
     for place in {(0, 0), (shape[0] - 1, shape[1] // 2), (shape[0] // 2, shape[1] // 3)}:
         removed = np.ones((1, *shape), bool)
@@ -248,14 +248,14 @@ def test_the_noise_differs_by_image_mask_count_and_channel() -> None:
 
 
 def test_the_table_is_read_past_its_end_from_the_start() -> None:
-    image = np.full((224, 224, 3), 128, np.uint8)
-    late = next(k for k in range(10**6) if int(key_of("linear fill", str(k), "m", 50175), 16) % 32768 > 31000)
-    removed = np.ones((1, 224, 224), bool)
-    removed[0, 0, 0] = False
-    fill = LinearFill(image[None], [str(late)], "m")
-    filled = fill.fill(np.array([0]), np.array([50175]), removed[..., None]).numpy()
-    expected = 128 + noise(str(late), "m", 50175, image.shape)
-    np.testing.assert_allclose(filled[0][removed[0]], expected[removed[0]], atol=TOLERANCE)
+    image, removed = np.full((32, 32, 3), 128, np.uint8), np.ones((32, 32), bool)
+    removed[0, 0] = False
+    # The row takes 48 blocks of 64 numbers.
+    late = next(str(k) for k in range(10**5) if noise_start(str(k), "m", 1023) > 32768 - 40)
+    fill = LinearFill(image[None], [late], "m")
+    filled = fill.fill(np.array([0]), np.array([1023]), removed[None, ..., None]).numpy()[0]
+    expected = 128 + noise(late, "m", 1023, image.shape)
+    np.testing.assert_allclose(filled[removed], expected[removed], atol=1e-3)
 
 
 def test_nothing_removed_is_the_image_and_nothing_known_is_noise_about_the_middle() -> None:
