@@ -98,7 +98,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "masked": pa.schema(
         [
-            _field("source_id", _S, "the model whose map made the mask; 'random-k' or 'blocks-k' where none did"),
+            _field(
+                "source_id", _S, "the model whose map made the mask; 'random-k' or 'blocks-k' where none did"
+            ),
             _field(
                 "control",
                 _S,
