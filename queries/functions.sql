@@ -216,8 +216,8 @@ CREATE OR REPLACE MACRO t_refined(start, p, df) AS (
 );
 
 -- Hill's expansion (1970, Algorithm 396) of the quantile about that of the normal distribution or, where df is small,
--- in powers of the tail. Its error, 18 percent at df = 1 and below 0.1 percent from 2 on, is nearly exponential in df: the
--- divisor takes most of it out, and the refinement the rest.
+-- in powers of the tail. Its error, 18 percent at df = 1 and below 0.1 percent from 2 on, is nearly exponential in df:
+-- the divisor takes most of it out, and the refinement the rest.
 CREATE OR REPLACE MACRO t_quantile(p, df) AS (
     WITH given AS (
         SELECT
