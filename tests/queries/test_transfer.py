@@ -117,7 +117,7 @@ def test_indices_and_intervals_are_those_of_numpy(controlled: tuple[Path, Losses
         assert (row.n_destinations, row.n_images) == (len(names), 25)
         assert row.n_pairs == sum(len(own) for own in members.values())
         for name, value in expected.items():
-            np.testing.assert_allclose(getattr(row, name), value, rtol=1e-6, atol=1e-7, err_msg=name)
+            np.testing.assert_allclose(getattr(row, name), value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("known", [0.0, 0.5, 1.0])
