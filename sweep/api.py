@@ -14,14 +14,11 @@ from sweep.errors import InputError, Stopped
 from sweep.plan import Plan, plan_of
 from sweep.report.summary import summarise
 from sweep.stages import index_of_study, relevance
-from sweep.stages.filenames import check_names
-from sweep.storage.addresses import results_root
+from sweep.stages.filenames import store_of
+from sweep.storage.addresses import DEFAULT_RESULTS, results_root
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store
 from sweep.study import Study
-
-DEFAULT_RESULTS = "results"
-"""Where results are kept unless the user says otherwise: a folder of the working directory."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ class Result:
         Raises InputError where the study, its images, its weights or the root cannot be used.
         """
         plan = plan_of(study if isinstance(study, Study) else Study.load(study))
-        check_names(plan)
-        return cls(plan, Store(f"{results_root(str(results))}/{plan.study.name}"))
+        return cls(plan, store_of(plan, results_root(str(results))))
 
     @property
     def models(self) -> list[str]:
@@ -77,9 +73,10 @@ class Result:
         return answer
 
     def maps(self, model: str) -> npt.NDArray[np.float32]:
-        """A model's relevance maps: (image, height, width) in the order of `image_ids`, channels summed, not normalised.
+        """A model's relevance maps: (image, height, width) in the order of `image_ids`, channels summed.
 
-        Each is the relevance of the input's pixels for the logit of the image's true class (Bach et al. 2015).
+        Each is the relevance of the input's pixels for the logit of the image's true class (Bach et al. 2015), divided by
+        its largest absolute value, as the table `relevance` holds it: from -1 to 1.
         Raises InputError for an unknown model, WorkError where a map is missing or damaged.
         """
         if model not in self.plan.model:

@@ -119,6 +119,13 @@ def test_settings_that_no_study_file_may_have_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_study_is_written_into_a_folder_that_is_there(folder: Path, tmp_path: Path) -> None:
+    content = sweep.Study.load(folder / "studies" / "demo.yaml").model_dump(mode="json", exclude_unset=True)
+    with pytest.raises(sweep.InputError, match=r"there is no folder .*/none; make it first"):
+        sweep.Study.create(tmp_path / "none" / "x.yaml", **content)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_refused_before_a_run(folder: Path) -> None:
     with pytest.raises(sweep.InputError, match="no stage is called 'maps'; there are: images, features"):
         sweep.run(folder / "studies" / "demo.yaml", folder / "results", refresh="maps")

@@ -42,14 +42,16 @@ def study(folder: Path) -> SmallStudy:
 
 def command(*arguments: str) -> tuple[int, str]:
     """Exit code and standard error of the command, in this process; what it does not expect is raised."""
-    errors, before = io.StringIO(), (sys.argv, signal.getsignal(signal.SIGTERM))
+    errors, before = io.StringIO(), sys.argv
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     sys.argv = ["sweep", *arguments]
     try:
         with redirect_stderr(errors), redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as end:
             main()
     finally:
-        sys.argv = before[0]
-        signal.signal(signal.SIGTERM, before[1])
+        sys.argv = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert isinstance(end.value.code, int)
     return end.value.code, errors.getvalue()
 

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 
 from sweep.analysis.queries import list_queries, run_query
 from sweep.plan import make_plan
+from sweep.stages import STAGES
 from sweep.storage.store import Store
 from tests.in_process import run_in_process
 from tests.studies import sweep, write_small_study
@@ -136,6 +137,26 @@ def test_a_factor_of_ones_own(results: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "other_schedule, same_init, same_task_same_pretraining" in shown
     for words in ("other_pretraining_schedule", "schedule=short", "[long, short]"):
         assert words in shown
+
+
+def test_a_run_from_a_notebook_shows_a_line_per_stage_and_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write_small_study(tmp_path).changed(factors={"task": ["identity"], "seed": [1]})
+    run, report = (
+        nbformat.v4.new_code_cell(code)
+        for code in ("import sweep\nresult = sweep.run('study.yaml')", "result.report()")
+    )
+    notebook = nbformat.v4.new_notebook(cells=[run, report])
+    folder = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=400, kernel_name="python3", resources=folder).execute()
+    # Tune would clear the cell, and Ray ask for packages.
+    shown = [output.data["text/plain"].split(",")[0] for output in run.outputs]
+    counts = {name: len(stage.units(make_plan(tmp_path / "study.yaml"))) for name, stage in STAGES.items()}
+    assert shown == [f"{name}: {count}/{count}" for name, count in counts.items()]
+    assert report.outputs[0].data["text/html"].startswith("<iframe srcdoc=")
 
 
 def test_a_run_prints_the_tests_of_every_level_of_a_further_factor(run: tuple[Path, str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune import Callback, CheckpointConfig, CLIReporter, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from sweep.actors.devices import Share, configure_tensorflow, trial_share
 from sweep.actors.nodes import Nodes
@@ -246,6 +246,8 @@ def _fit(
                 checkpoint_config=CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 callbacks=[progress],
                 verbose=0,
+                # In a notebook Tune would take another one, which clears the cell of all that was shown before.
+                progress_reporter=CLIReporter(),
             ),
         )
         try:

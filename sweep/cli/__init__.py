@@ -27,7 +27,11 @@ def main() -> NoReturn:
 
     signal.signal(signal.SIGINT, before)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    sys.exit(invoke(sys.argv[1:]))
+    code = invoke(sys.argv[1:])
+    # All is done and told; a signal that comes while the interpreter ends would only put a traceback below it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -7,8 +7,8 @@ import click
 
 from sweep.errors import InputError
 from sweep.plan import Plan, make_plan
-from sweep.stages.filenames import check_names
-from sweep.storage.addresses import expanded, results_root
+from sweep.stages.filenames import store_of
+from sweep.storage.addresses import DEFAULT_RESULTS, expanded, results_root
 from sweep.storage.files import Files
 from sweep.storage.store import Store
 from sweep.study import load_study
@@ -36,7 +36,6 @@ class _StudyFile(click.ParamType[Path]):
         return path
 
 
-DEFAULT_RESULTS = "results"
 results_option = click.option(
     "--results",
     type=_ResultsRoot(),
@@ -54,8 +53,7 @@ study_argument = click.argument("study", metavar="STUDY.yaml", type=_StudyFile()
 def open_study(study: Path, results: str) -> tuple[Plan, Store]:
     """The plan of a study file, and the store of its results."""
     plan = make_plan(study)
-    check_names(plan)
-    return plan, Store(f"{results.rstrip('/')}/{plan.study.name}")
+    return plan, store_of(plan, results)
 
 
 def open_files(study: Path, results: str) -> Files:

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from sweep.cli.options import (
-    DEFAULT_RESULTS,
     address_option,
     open_study,
     results_option,
@@ -19,6 +18,7 @@ from sweep.errors import Stopped, WorkError
 from sweep.plan import Plan
 from sweep.runs.health import notes, set_damaged_aside
 from sweep.stages import STAGES, rows_of_tables
+from sweep.storage.addresses import DEFAULT_RESULTS
 from sweep.storage.store import Store
 
 

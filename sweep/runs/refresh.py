@@ -37,6 +37,10 @@ def _begun(store: Store) -> set[str]:
         noted = json.loads(store.read_json(BEGUN))["stages"]
     except StoreError:
         raise
-    except (BrokenSeal, WorkError):  # damaged: which stages it named is not known any more
+    except (
+        BrokenSeal,
+        KeyError,
+        WorkError,
+    ):  # damaged, or of another version: which stages it named is not known any more
         return set()
     return set(noted) & set(STAGES)

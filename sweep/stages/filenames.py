@@ -3,6 +3,7 @@
 from sweep.errors import InputError
 from sweep.plan import Plan
 from sweep.stages import all_units
+from sweep.storage.store import Store
 
 NAME_BYTES = 255
 """What file systems take as the name of a folder or a file."""
@@ -19,7 +20,13 @@ TAKEN = (
 """What lies beside the studies' folders."""
 
 
-def check_names(plan: Plan) -> None:
+def store_of(plan: Plan, results: str) -> Store:
+    """The store of a study's results under a results root. Raises InputError where a name in the study cannot be a file's."""
+    _check_names(plan)
+    return Store(f"{results.rstrip('/')}/{plan.study.name}")
+
+
+def _check_names(plan: Plan) -> None:
     """Raise InputError where the study's name is no folder's, or its levels make names of files that are too long."""
     study = plan.study
     if study.name in TAKEN:

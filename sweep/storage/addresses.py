@@ -7,6 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from sweep.errors import InputError, has_password
 
+DEFAULT_RESULTS = "results"
+"""The results root unless the user names another: a folder of the working directory."""
 _ONE_SLASH = re.compile(r"(?i)(s3|gs|gcs|hdfs|abfss?|https?):/?(?!/)")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _STRANGE = re.compile(r"[^A-Za-z0-9._~/:@=+,-]")

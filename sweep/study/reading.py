@@ -83,6 +83,8 @@ class Study(StudySettings):
                     for one in in_the_way
                 )
             )
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}; make it first")
         for one, written in files.items():
             one.write_bytes(written)
         return study

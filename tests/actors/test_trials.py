@@ -19,6 +19,8 @@ from sweep.storage.store import Parts, Store, Unit
 from sweep.tracking import Tracker
 from tests.studies import SmallStudy
 
+pytestmark = pytest.mark.chaos
+
 UNREADABLE, UNSTORABLE = "second-identity-s1", "first-identity-s2"
 
 

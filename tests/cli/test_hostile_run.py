@@ -16,6 +16,7 @@ from tests.studies import write_small_study
 __all__ = ["home"]
 
 
+@pytest.mark.chaos
 def test_a_run_in_hostile_surroundings(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ODD
     folder.mkdir()

@@ -26,6 +26,8 @@ from tests.actors.test_pool import Worker
 from tests.report.simulated import readout, simulate
 from tests.studies import SmallStudy
 
+pytestmark = pytest.mark.chaos
+
 LOST, BROKEN = "first-identity-s1", "second-gender-s1"
 
 

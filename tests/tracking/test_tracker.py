@@ -244,6 +244,7 @@ def server(folder: Path, port: int) -> Iterator[str]:
         process.wait(30)
 
 
+@pytest.mark.chaos
 def test_an_outage_in_the_middle_costs_nothing_but_time(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
