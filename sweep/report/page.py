@@ -10,7 +10,7 @@ from sweep import __version__
 from sweep.analysis.provenance import code_commit, environment, study_sha256
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import LOG, Answers
-from sweep.report.exhibits import Exhibit, exhibits
+from sweep.report.exhibits import Exhibit, exhibits, fills
 from sweep.report.page_tables import (
     accuracy_table,
     agreement_of_verdicts,
@@ -26,6 +26,14 @@ from sweep.report.sentences import (
     headline,
     initialisation_findings,
     source_findings,
+)
+from sweep.report.validation import (
+    answer,
+    readings_table,
+    transfer_findings,
+    transfer_table,
+    validation_table,
+    verdict,
 )
 from sweep.stages import key_of_study
 from sweep.storage.checksums import write_files
@@ -73,10 +81,20 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         study=answers.plan.study,
         asked=asked(answers.plan),
         headline=headline(answers.initialisation[LOG], answers.source[LOG]),
+        verdict=verdict(answers),
+        answer=answer(answers),
+        transfer=transfer_findings(answers),
+        validation=validation_table(answers),
+        indices=transfer_table(answers),
+        readings=readings_table(answers),
+        fills=fills(answers),
+        paper_fill=answers.paper_fill,
+        answer_fill=answers.answer_fill,
+        answer_control=answers.answer_control,
         exhibits=drawn,
         looks=answers.looks,
         initialisation=initialisation_findings(
-            answers.initialisation[LOG], answers.effects[LOG], answers.bins.to_pylist()
+            answers.initialisation[LOG], answers.effects[LOG], answers.bins[answers.paper_fill].to_pylist()
         ),
         source=source_findings(
             answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.looks
