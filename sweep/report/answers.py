@@ -86,7 +86,10 @@ class Answers:
     @cached_property
     def transfer(self) -> Sequence[Mapping[str, Any]]:
         """Specific losses and transfer indices by condition, bin, fill and control."""
-        return self._ask("transfer", draw_seed=self.plan.study.analysis.draw_seed).to_pylist()
+        rows: list[dict[str, Any]] = self._ask(
+            "transfer", draw_seed=self.plan.study.analysis.draw_seed
+        ).to_pylist()
+        return rows
 
     @cached_property
     def pair_transfer(self) -> Sequence[Mapping[str, Any]]:

@@ -63,8 +63,9 @@ def exhibits(answers: Answers) -> dict[str, Exhibit]:
 
 
 def fills(answers: Answers) -> list[str]:
-    """The study's fills, the paper's first."""
-    return sorted(answers.plan.study.masking.fills, key=lambda fill: fill != answers.paper_fill)
+    """The study's fills: that of the paper's tests first, that of the answer last."""
+    order = {answers.answer_fill: 2, answers.paper_fill: 0}
+    return sorted(answers.plan.study.masking.fills, key=lambda fill: order.get(fill, 1))
 
 
 def _exhibit(name: str, title: str, draw: Callable[[Answers], Described], answers: Answers) -> Exhibit:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sweep.report.answers import LOG, Answers
+from sweep.report.answers import LOG, PAPER_FILL, Answers
 from sweep.report.page_tables import Table, TableCell, number
 from sweep.report.sentences import ALPHA, PAIRS, Finding, p_value
 from sweep.report.style import Looks
@@ -39,12 +39,23 @@ def verdict(answers: Answers) -> str:
     if not passed:
         return (
             f"Not validated in any of {len(own)} kinds of model: it is not shown that {told}. "
-            "How much a mask hurts then does not tell what a model looks at."
+            f"How much a mask hurts then does not tell what a model looks at.{_others(answers, control)}"
         )
     named = [row["condition"] for row in failed]
     more = [f"and {len(named) - PAIRS} more"] if len(named) > PAIRS else []
     rest = f" Not in {', '.join([*named[:PAIRS], *more])}: there a mask does not tell what a model looks at."
-    return f"Validated in {kinds}: {told}.{rest if failed else ''}"
+    return f"Validated in {kinds}: {told}.{rest if failed else ''}{_others(answers, control)}"
+
+
+def _others(answers: Answers, control: str) -> str:
+    """In how many kinds the masks pass the same control under the study's other fills."""
+    told = []
+    for fill in answers.plan.study.masking.fills:
+        if fill != answers.answer_fill:
+            own = _own(answers.transfer, fill, control)
+            named = f"the paper's fill {fill}" if fill == PAPER_FILL else f"the fill {fill}"
+            told.append(f"{sum(row['validated'] for row in own)} of {len(own)} under {named}")
+    return f" By comparison: {', '.join(told)}." if told else ""
 
 
 def answer(answers: Answers) -> str:

@@ -24,7 +24,8 @@ from sweep.storage.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:
-    """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed, and how fast depends on the pair."""
+    """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed,
+    by how much depends on the pair, and controls hurt little."""
     units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
@@ -103,8 +104,8 @@ def _ranking(draws: np.random.Generator, label: int, classes: int) -> list[int]:
 def _masked(plan: Plan, mask: masking.Mask, destination: str, c: int) -> Iterator[dict[str, Any]]:
     draws = generator("masked", mask.name, destination, c)
     strength = 1 if mask.source.split("-")[0] == destination.split("-")[0] else 0.6
-    if mask.control != masking.OWN and mask.of_model:
-        strength *= 0.7
+    if mask.control != masking.OWN:
+        strength *= 0.3
     for fill in plan.study.masking.fills:
         for percent in plan.study.masking.percents:
             chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
