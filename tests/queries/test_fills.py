@@ -128,3 +128,20 @@ def test_the_control_by_default_is_the_first_of_the_order(
     write(Study(factorial(1, 2, 2), n_blocks=1), tmp_path)
     got = run_query("pairwise", str(tmp_path), {"measure": "specific_loss"})
     assert set(got["control"].to_pylist()) == {"blocks"}
+
+
+def test_control_curves_are_means_of_own_masks_and_of_each_control(several: tuple[Study, Path]) -> None:
+    _, root = several
+    masked = pd.read_parquet(root / "masked")
+    own = (masked["source_id"] == masked["destination_id"]) | masked["control"].isin(["scattered", "blocks"])
+    places = ["destination_id", "fill", "control", "percent"]
+    single = masked[own].groupby(places, as_index=False)["correct"].mean()
+    single["condition"] = [name.rpartition("-")[0] for name in single["destination_id"]]
+    means = single.groupby(["condition", "fill", "control", "percent"])["correct"].agg(["mean", "std", "sem"])
+    got = run_query("control_curves", str(root)).to_pandas()
+    got = got.set_index(["condition", "fill", "control", "percent"])
+    assert len(got) == len(means)
+    got = got.loc[means.index]
+    np.testing.assert_allclose(got["accuracy"], means["mean"], rtol=1e-12)
+    np.testing.assert_allclose(got["sd"], means["std"], rtol=1e-9)
+    np.testing.assert_allclose(got["sem"], means["sem"], rtol=1e-9)

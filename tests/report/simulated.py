@@ -25,7 +25,8 @@ from sweep.storage.store import Store, Unit
 
 def simulate(plan: Plan, store: Store) -> None:
     """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed,
-    by how much depends on the pair, and controls hurt little."""
+    by how much depends on the pair, and controls hurt little.
+    """
     units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
