@@ -91,6 +91,12 @@ class Answers:
         ).to_pylist()
         return rows
 
+    @property
+    def answered(self) -> Sequence[Mapping[str, Any]]:
+        """Rows of `transfer` that the answer is told from."""
+        chosen = (self.answer_fill, self.answer_control)
+        return [row for row in self.transfer if (row["fill"], row["control"]) == chosen]
+
     @cached_property
     def pair_transfer(self) -> Sequence[Mapping[str, Any]]:
         """Transfer indices by source and destination, under the fill and control of the answer."""

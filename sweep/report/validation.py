@@ -60,7 +60,7 @@ def _others(answers: Answers, control: str) -> str:
 
 def answer(answers: Answers) -> str:
     """The study's answer in a sentence: how much of a model's own evidence each source of masks finds."""
-    rows = [row for row in _rows(answers) if row["relation"] != OWN and row["transfer"] is not None]
+    rows = [row for row in answers.answered if row["relation"] != OWN and row["transfer"] is not None]
     spans = []
     for relation, look in answers.looks.relations.items():
         values = sorted(row["transfer"] for row in rows if row["relation"] == relation)
@@ -78,7 +78,7 @@ def answer(answers: Answers) -> str:
 def transfer_findings(answers: Answers) -> list[Finding]:
     """Per kind of destination model, the transfer index of every bin with its interval."""
     found = []
-    rows = _rows(answers)
+    rows = answers.answered
     for condition in dict.fromkeys(row["condition"] for row in rows):
         own = [row for row in rows if row["condition"] == condition and row["relation"] != OWN]
         sentences = [_sentence(row, answers.looks) for row in own]
@@ -134,7 +134,7 @@ def transfer_table(answers: Answers) -> Table:
 
 def readings_table(answers: Answers) -> Table:
     """What the paper's tests and the transfer index say of the same sources, and whether they agree."""
-    indices = {(row["condition"], row["relation"]): row for row in _rows(answers)}
+    indices = {(row["condition"], row["relation"]): row for row in answers.answered}
     rows = []
     for pair in answers.pairwise[LOG]:
         if pair["test"] != "paired" or OWN not in (pair["source_a"], pair["source_b"]):
@@ -159,7 +159,7 @@ def readings_table(answers: Answers) -> Table:
                 TableCell(pair["condition"]),
                 TableCell(answers.looks.relations[source].name),
                 TableCell(paper if pair["p_holm"] is None else f"{paper}, {p_value(pair['p_holm'])}"),
-                TableCell(ours if index["transfer"] is None else f"{ours}, T = {_with_interval(index)}"),
+                TableCell(ours if index["transfer"] is None else f"{ours}, T = {index_with_interval(index)}"),
                 TableCell(("yes" if paper == ours else "no") if known else "cannot be said"),
             ]
         )
@@ -170,15 +170,6 @@ def readings_table(answers: Answers) -> Table:
         heads,
         rows,
     )
-
-
-def _rows(answers: Answers) -> list[Row]:
-    """Rows of `transfer` that the answer is told from."""
-    return [
-        row
-        for row in answers.transfer
-        if (row["fill"], row["control"]) == (answers.answer_fill, answers.answer_control)
-    ]
 
 
 def _own(rows: Sequence[Row], fill: str, control: str) -> list[Row]:
@@ -201,10 +192,11 @@ def _sentence(row: Row, looks: Looks) -> str:
     else:
         said = "nothing is shown" if row["high"] >= 1 else "no more than the control, or not told apart"
     note = f" ({row['note']})" if row["note"] else ""
-    return f"{name[0].upper()}{name[1:]}: T = {_with_interval(row)}, {said}{note}."
+    return f"{name[0].upper()}{name[1:]}: T = {index_with_interval(row)}, {said}{note}."
 
 
-def _with_interval(row: Row) -> str:
+def index_with_interval(row: Row) -> str:
+    """'0.74 (0.60 to 0.90)' of a row of `transfer` that has an index."""
     return f"{row['transfer']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
