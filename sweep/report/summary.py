@@ -1,5 +1,6 @@
 """What `sweep run` prints when a study is done: accuracies, whether masks are valid, transfer, AUC by bin, the tests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -68,7 +69,7 @@ def _mean_auc(bins: pa.Table) -> pa.Table:
     ).sort_by([("condition", "ascending"), ("auc_log", "ascending")])
 
 
-def _side_by_side(tests: list[tuple[str, dict[str, Any]]]) -> pa.Table:
+def _side_by_side(tests: list[tuple[str, Mapping[str, Any]]]) -> pa.Table:
     """One row per effect: the F test as the paper prints it beside the one that respects repeated measures."""
     rows: dict[str, dict[str, str]] = {}
     for effect, row in tests:
@@ -77,7 +78,7 @@ def _side_by_side(tests: list[tuple[str, dict[str, Any]]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()))
 
 
-def _in_words(row: dict[str, Any]) -> str:
+def _in_words(row: Mapping[str, Any]) -> str:
     if row["f"] is None:
         return str(row["note"])
     return f"F({row['df']:g}, {row['df_error']:g}) = {row['f']:.4g}, p = {row['p']:.2g}"
