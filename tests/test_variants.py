@@ -29,7 +29,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     study = write_small_study(folder).changed(
         factors={"task": ["identity"], "seed": [1]},
         relevance={"engine": "innvestigate", "composite": "preset_b_flat"},
-        masking={"percents": PERCENTS, "order": "positive", "fills": ["blur"], "granularity": "cell"},
+        masking={
+            "percents": PERCENTS,
+            "order": "positive",
+            "fills": ["blur"],
+            "controls": ["other_image", "scattered"],
+            "granularity": "cell",
+        },
     )
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -170,8 +170,10 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
     def load() -> Layers:
         import keras
 
-        # Whatever ~/.keras/keras.json says: half precision would round the weights without a word.
+        # Whatever ~/.keras/keras.json says: half precision would round the weights without a word. Keras keeps the policy
+        # of the first layer that a process makes, so the policy is set, too.
         keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
         keras.config.set_image_data_format("channels_last")
         try:
             model = keras.applications.VGG16(include_top=False, weights="imagenet")
