@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.common import CAFFE, command_line, face_pixels, interleaved, tell, vgg16_layers
 from sweep.models.network import backbone_network, keras_model
-from sweep.numerics.evaluation import Evaluator, Readouts
+from sweep.numerics.evaluation import Evaluator, Readouts, SameForAllMasks
 from sweep.numerics.masking import masked, removal_ranks, removed_count, replacements
 from sweep.numerics.readout import Readout
 
@@ -56,7 +56,7 @@ def measure(
             ranks = removal_ranks(own)
             instead = replacements("mean", pixels, (), CAFFE)
             for evaluator, side_by_side in zip(evaluators, together, strict=True):
-                levels = evaluator.masked_features(inputs, instead, ranks, counts)
+                levels = evaluator.masked_features(inputs, SameForAllMasks(instead), ranks, counts)
                 found += [logits.argmax(axis=1) for level in levels for logits in side_by_side.logits(level)]
         answers["ours"] = found
 

@@ -95,6 +95,9 @@ def simulate(folder: Path, size: Size, layout: str) -> int:
                 CREATE OR REPLACE TEMP TABLE rows AS
                 SELECT
                     ? AS source_id,
+                    ? AS control,
+                    1::INTEGER AS draw,
+                    'linear' AS fill,
                     model_id AS destination_id,
                     percent,
                     'image-' || image AS image_id,
@@ -104,7 +107,13 @@ def simulate(folder: Path, size: Size, layout: str) -> int:
                     (20 * random() - 5)::FLOAT AS target_logit
                 FROM models, unnest(?::DOUBLE[]) AS levels (percent), range(?) AS images (image)
                 """,
-                [source, source, list(PERCENTS), size.images],
+                [
+                    source,
+                    "scattered" if source == "random-1" else "none",
+                    source,
+                    list(PERCENTS),
+                    size.images,
+                ],
             )
             if layout == "source":
                 target = folder / "masked" / f"{source}.parquet"

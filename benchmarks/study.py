@@ -81,8 +81,8 @@ class Clock(Display):
 
 
 def write_study(folder: Path, name: str, **changes: dict[str, Any]) -> Path:
-    """The demo's study file with blocks changed."""
-    content = yaml.safe_load((ROOT / "studies" / "demo.yaml").read_text(encoding="utf-8"))
+    """The study file of the demo in the paper's way, with blocks changed."""
+    content = yaml.safe_load((ROOT / "studies" / "demo-paper.yaml").read_text(encoding="utf-8"))
     content["name"] = name
     for block, own in changes.items():
         content[block] = {**content.get(block, {}), **own}
@@ -146,7 +146,7 @@ def over_floor(path: Path) -> dict[str, Any]:
 def vgg_study(folder: Path) -> Path:
     """The paper's design on VGG-16 at 112 px, 12 faces with maps."""
     imagenet = f"npz:{IMAGENET}" if IMAGENET.is_file() else "random:2"
-    demo = make_plan(ROOT / "studies" / "demo.yaml")
+    demo = make_plan(ROOT / "studies" / "demo-paper.yaml")
     people = sorted(set(demo.images.table["identity"].to_pylist()))[:12]
     return write_study(
         folder,
@@ -177,7 +177,7 @@ def actors(folder: Path) -> dict[str, Any]:
 
 def growth(folder: Path) -> list[dict[str, Any]]:
     """Masking's time as a study doubles in models, images or levels."""
-    demo = make_plan(ROOT / "studies" / "demo.yaml")
+    demo = make_plan(ROOT / "studies" / "demo-paper.yaml")
     people = sorted(set(demo.images.table["identity"].to_pylist()))
     seeds, count, percents = [1, 2, 3], 32, [0.3, 3.0, 30.0]
     cases: dict[str, tuple[list[int], int, list[float]]] = {

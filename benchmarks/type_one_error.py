@@ -2,13 +2,14 @@
 
 Each simulated study has the paper's design: two pretrainings, two tasks, five seeds, one AUC per destination model
 and bin of mask sources. Neither pretraining nor mask source has an effect, so a test at the 5 % level should reject
-in 5 % of cases. Three kinds of studies are simulated, because a test can only be held to what it assumes:
+in 5 % of cases. Four kinds of studies are simulated, because a test can only be held to what it assumes:
 
   independent  every AUC is a normal number of its own: what the between-subjects tests of the paper assume
   repeated     models differ, as strongly as repeated measurements of one model do: what the mixed and the
                repeated-measures tests assume
   measured     101 images are classified right or wrong at each masking level, models and sources differ, and bins
                hold one, four or five sources: what a study measures, and what no test assumes exactly
+  losses       the same, and of each area that of a control of the same source is taken away: specific losses
 
 The tests run from the SQL files themselves, on all studies at once; those that exist in Python only run one by one.
 
@@ -49,7 +50,7 @@ class Rate:
     """How often one test rejected in one kind of study."""
 
     studies: str
-    """independent, repeated or measured."""
+    """independent, repeated, measured or losses."""
     test: str
     """The test, by query and effect."""
     tests: int
@@ -74,8 +75,10 @@ def simulate(kind: str, studies: int, rng: np.random.Generator) -> pd.DataFrame:
         for seed in range(SEEDS)
     ]
     shape = (studies, len(models), len(BINS))
-    if kind == "measured":
+    if kind in ("measured", "losses"):
         auc = np.stack([_measured(studies, len(models), count, rng) for count in SOURCES], axis=-1)
+        if kind == "losses":
+            auc = np.stack([_measured(studies, len(models), count, rng) for count in SOURCES], axis=-1) - auc
         # A model is as resistant in one bin as in the next: one deviation for all of its bins.
         auc += rng.normal(0, 0.02, (studies, len(models), 1))
     else:
@@ -118,6 +121,11 @@ def in_sql(frame: pd.DataFrame) -> dict[str, Array]:
             "CREATE TEMP TABLE conditions AS SELECT DISTINCT destination_id AS model_id, condition, pretraining, task,"
             " extra FROM bin_auc"
         )
+        # As views.sql has it, which reads files.
+        connection.execute(
+            "CREATE MACRO setting(name, allowed) AS coalesce(getvariable(name)::VARCHAR, allowed[1])"
+        )
+        connection.execute("CREATE TEMP VIEW bin_measure AS FROM bin_auc")
         connection.execute(
             "CREATE TEMP VIEW compared_auc AS FROM bin_auc WHERE relation <> 'same_task_same_pretraining'"
         )
@@ -170,8 +178,8 @@ def judgement(kind: str, test: str) -> str:
 
 def measure(studies: int, seed: int) -> Iterator[Rate]:
     """All rates; the same seed gives the same ones."""
-    for kind in ("independent", "repeated", "measured"):
-        frame = simulate(kind, studies, np.random.default_rng([seed, len(kind)]))
+    for number, kind in enumerate(("independent", "repeated", "measured", "losses")):
+        frame = simulate(kind, studies, np.random.default_rng([seed, number]))
         for test, p in {**in_sql(frame), **in_python(frame)}.items():
             if np.isnan(p).any():
                 raise RuntimeError(f"{test} gave no p-value in a study that allows it")

@@ -1,6 +1,6 @@
 -- Question: how does accuracy fall as more of the relevant pixels are removed, by where the mask came from?
 -- Returns: one row per condition (or per destination model: parameter `per`), bin and masking level: condition,
---   pretraining, task, extra; destination_id ('all' when per = 'condition'); relation (the bin); percent;
+--   pretraining, task, extra; destination_id ('all' when per = 'condition'); relation (the bin); fill; percent;
 --   n_destinations, n_pairs; accuracy (mean over destinations of the mean over all sources of the bin); sd, sem
 --   (over destinations; NULL for a single one); drawn_accuracy (the same from the seeded draws); chance (1 / number
 --   of classes).
@@ -8,15 +8,19 @@
 --   percentage of masked pixels" (section 2).
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: per, draws, draw_seed
+-- Parameters: per, draws, draw_seed, fill
 
 WITH complete_pairs AS (
-    SELECT source_id, destination_id, relation, percent, accuracy
+    SELECT source_id, destination_id, fill, relation, percent, accuracy
     FROM pair_accuracy
     SEMI JOIN (SELECT source_id, destination_id FROM auc WHERE complete) USING (source_id, destination_id)
 ),
 exact AS (
-    SELECT destination_id, relation, percent, count(*) AS n_sources, avg(accuracy) AS accuracy
+    SELECT
+        destination_id, relation, percent,
+        any_value(fill) AS fill,
+        count(*) AS n_sources,
+        avg(accuracy) AS accuracy
     FROM complete_pairs
     GROUP BY destination_id, relation, percent
 ),
@@ -33,6 +37,7 @@ SELECT
     any_value(extra) AS extra,
     if(setting('per', ['condition', 'destination']) = 'condition', 'all', exact.destination_id) AS destination_id,
     exact.relation,
+    any_value(fill) AS fill,
     exact.percent,
     count(*) AS n_destinations,
     sum(n_sources)::BIGINT AS n_pairs,

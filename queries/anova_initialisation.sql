@@ -1,7 +1,8 @@
 -- Question: does resilience to masking depend on the pretraining, and on whether the mask came from the model itself
 --   or from the same kind of model with another initialisation?
--- Returns: six rows per task (and per combination of extra factors): task, extra; design ('between' = two-way
---   between-subjects ANOVA as printed in the paper, 'mixed' = mask source within models, pretraining between them);
+-- Returns: six rows per task (and per combination of extra factors): task, extra; measure ('auc', or 'specific_loss'
+--   against `control`), control, fill (of removed pixels); design ('between' = two-way between-subjects ANOVA as
+--   printed in the paper, 'mixed' = mask source within models, pretraining between them);
 --   effect ('pretraining', 'mask_source', 'pretraining:mask_source'); n_models, n_observations, n_pretrainings;
 --   df, df_error, sum_sq, sum_sq_error, f, p; sum_sq_subjects (mixed design: models within pretraining, else NULL);
 --   note (why a test is impossible, or what was left out; '' otherwise).
@@ -9,7 +10,7 @@
 --   p = 2.8e-6) ... We found no main effect of mask source (F(1, 16) = 1.88, p = 0.19)"; gender F(1, 16) = 34.5.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis
+-- Parameters: auc_axis, fill, measure, control
 --
 -- Sums of squares are of type III (each cell mean counts once, however many seeds it has): how many seeds were
 -- trained says nothing about the population. A factor of two levels gives them in closed form, by weighted squares
@@ -18,7 +19,7 @@
 CREATE OR REPLACE TEMP VIEW anova_initialisation AS
 WITH observations AS (
     SELECT task, extra, pretraining, destination_id, relation = 'same_init' AS same_init, auc
-    FROM bin_auc
+    FROM bin_measure
     WHERE relation IN ('same_init', 'same_task_same_pretraining') AND auc IS NOT NULL
 ),
 strata AS (
@@ -189,6 +190,9 @@ judged AS (
 SELECT
     task,
     extra,
+    setting('measure', ['auc', 'specific_loss']) AS measure,
+    getvariable('control_used')::VARCHAR AS control,
+    getvariable('fill_used')::VARCHAR AS fill,
     design,
     effect,
     n_models::BIGINT AS n_models,

@@ -1,6 +1,7 @@
 -- Question: for each kind of destination model, does resilience depend on which kind of model the mask came from?
--- Returns: two rows per condition: condition, pretraining, task, extra; design ('between' = one-way ANOVA as printed
---   in the paper, 'repeated' = the same models measured with each mask source); sources (the bins compared);
+-- Returns: two rows per condition: condition, pretraining, task, extra; measure ('auc', or 'specific_loss' against
+--   `control`), control, fill (of removed pixels); design ('between' = one-way ANOVA as printed in the paper,
+--   'repeated' = the same models measured with each mask source); sources (the bins compared);
 --   n_sources, n_models, n_observations; df, df_error, sum_sq, sum_sq_error, f, p; sum_sq_subjects (repeated: between
 --   models, else NULL); gg_epsilon, gg_df, gg_df_error, gg_p (repeated: Greenhouse-Geisser correction for
 --   unequal covariances of the sources, else NULL); note (why a test is impossible, or what was left out).
@@ -8,7 +9,7 @@
 --   AUC of the destination model (all F(3, 16)s > 3.3, all ps < 0.05)".
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis, compare
+-- Parameters: auc_axis, compare, fill, measure, control
 
 CREATE OR REPLACE TEMP VIEW anova_source AS
 WITH observations AS (
@@ -171,6 +172,9 @@ SELECT
     pretraining,
     task,
     extra,
+    setting('measure', ['auc', 'specific_loss']) AS measure,
+    getvariable('control_used')::VARCHAR AS control,
+    getvariable('fill_used')::VARCHAR AS fill,
     design,
     sources,
     k AS n_sources,

@@ -1,13 +1,13 @@
 -- Question: how well does each model withstand masks from each bin of sources, exactly and by the paper's draws?
--- Returns: one row per destination and bin: condition, pretraining, task, extra, seed, destination_id, relation
---   (the bin); n_sources; auc_log, auc_linear (means over all sources of the bin: the values used by the tests);
---   n_draws, drawn_auc_log, drawn_auc_linear (means over the seeded draws with replacement); drawn_se_log,
---   drawn_se_linear (what the draws add in uncertainty: standard deviation over draws / sqrt(n_draws)).
+-- Returns: one row per destination and bin: condition, pretraining, task, extra, seed, destination_id, relation (the
+--   bin); fill (of removed pixels); n_sources; auc_log, auc_linear (means over all sources of the bin: the values
+--   used by the tests); n_draws, drawn_auc_log, drawn_auc_linear (means over the seeded draws with replacement);
+--   drawn_se_log, drawn_se_linear (what the draws add in uncertainty: standard deviation over draws / sqrt(n_draws)).
 -- Paper: section 2.4, "For each of the 20 possible destination models, a source model was chosen with replacement
 --   100 times per bin."
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: draws, draw_seed
+-- Parameters: draws, draw_seed, fill
 
 WITH drawn AS (
     SELECT
@@ -30,6 +30,7 @@ SELECT
     seed,
     destination_id,
     relation,
+    fill,
     n_sources,
     auc_log,
     auc_linear,

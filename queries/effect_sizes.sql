@@ -1,24 +1,25 @@
 -- Question: how large are the effects of pretraining and of the mask source, in a form that other studies can be
 --   compared with?
 -- Returns: one row per effect of both ANOVAs: figure ('5' initialisation, '6' source); family (the task, or the
---   condition of the destination); extra; design, effect; f, df, df_error, p; partial_eta_sq (effect / (effect + its
---   own error)); generalised_eta_sq (effect / (effect + all variance between and within models), comparable between
---   the designs; Olejnik and Algina 2003, Bakeman 2005); note (why there is none, or what was left out).
+--   condition of the destination); extra; measure, control, fill (as in the ANOVAs); design, effect; f, df, df_error,
+--   p; partial_eta_sq (effect / (effect + its own error)); generalised_eta_sq (effect / (effect + all variance
+--   between and within models), comparable between the designs; Olejnik and Algina 2003, Bakeman 2005); note (why
+--   there is none, or what was left out).
 -- Paper: section 3.1, beside the F values of figures 5 and 6, for which the paper gives no effect sizes.
 -- Reads: models, masked
 -- Needs: anova_initialisation, anova_source
--- Parameters: auc_axis, compare
+-- Parameters: auc_axis, compare, fill, measure, control
 --
 -- In the DuckDB shell, read anova_initialisation.sql and anova_source.sql before this file.
 
 WITH effects AS (
     SELECT
-        '5' AS figure, task AS family, extra, design, effect,
+        '5' AS figure, task AS family, extra, measure, control, fill, design, effect,
         f, p, df, df_error, sum_sq, sum_sq_error, sum_sq_subjects, note
     FROM anova_initialisation
     UNION ALL
     SELECT
-        '6', condition, extra, design, 'mask_source',
+        '6', condition, extra, measure, control, fill, design, 'mask_source',
         f, p, df, df_error, sum_sq, sum_sq_error, sum_sq_subjects, note
     FROM anova_source
 ),
@@ -40,6 +41,9 @@ SELECT
     figure,
     family,
     extra,
+    measure,
+    control,
+    fill,
     design,
     effect,
     f,

@@ -1,17 +1,19 @@
 -- Question: for each kind of destination model, which mask sources differ in how much they hurt?
--- Returns: three rows per condition and pair of bins: condition, pretraining, task, extra; source_a, source_b (the
---   bins); test ('paired' = t test of the models' own differences; 'unpaired' = Student's t with pooled variance, the
+-- Returns: three rows per condition and pair of bins: condition, pretraining, task, extra; measure ('auc', or
+--   'specific_loss' against `control`), control, fill (of removed pixels); source_a, source_b (the bins); test
+--   ('paired' = t test of the models' own differences; 'unpaired' = Student's t with pooled variance, the
 --   between-subjects reading of the paper; 'welch' = unpaired without the assumption of equal variances); n_a, n_b
---   (models; the same ones when paired); mean_a, mean_b (AUC); difference (mean_a - mean_b), std_error, df, t, p
---   (two-sided); p_holm (Holm's correction over the pairs of this condition and test); cohens_d (difference / standard
---   deviation: of the differences when paired, else pooled, or the root mean square of the two for 'welch'); note (why
---   a test is impossible; such a pair does not count in Holm's correction).
+--   (models; the same ones when paired); mean_a, mean_b (of the measure); difference (mean_a - mean_b), std_error,
+--   df, t, p (two-sided); p_holm (Holm's correction over the pairs of this condition and test); cohens_d (difference
+--   / standard deviation: of the differences when paired, else pooled, or the root mean square of the two for
+--   'welch'); note (why a test is impossible; such a pair does not count in Holm's correction).
 -- Paper: sections 3.2 and 3.3, the "multiple-comparisons-corrected tests": "Pairwise tests confirm that in all four
 --   cases, the AUC for these two curves was indistinguishable, all ps > 0.06", "all ps < 0.03", "all ps > 0.92".
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis, compare
+-- Parameters: auc_axis, compare, fill, measure, control
 
+CREATE OR REPLACE TEMP VIEW pairwise AS
 WITH observations AS (
     SELECT condition, destination_id, relation, auc
     FROM compared_auc
@@ -142,6 +144,9 @@ SELECT
     pretraining,
     task,
     extra,
+    setting('measure', ['auc', 'specific_loss']) AS measure,
+    getvariable('control_used')::VARCHAR AS control,
+    getvariable('fill_used')::VARCHAR AS fill,
     source_a,
     source_b,
     test,
@@ -158,5 +163,8 @@ SELECT
     if(obstacle IS NULL, difference / deviation, NULL) AS cohens_d,
     if(source_a IS NULL, 'no test: fewer than two mask sources to compare', coalesce(obstacle, '')) AS note
 FROM all_conditions
-LEFT JOIN corrected USING (condition)
+LEFT JOIN corrected USING (condition);
+
+SELECT *
+FROM pairwise
 ORDER BY condition, test, source_a, source_b;

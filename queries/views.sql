@@ -7,22 +7,29 @@
 --   .read queries/auc.sql
 -- then any other file. Settings are variables too; set them before this file is read, or leave their defaults:
 --   auc_axis   'log' or 'linear': which AUC the tests compare ('log')
+--   bound      largest difference that equivalence.sql counts as none, in units of AUC (0.05)
 --   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
+--   control    control that the specific loss of the tests is measured against (the first that the study has of
+--              other_image, mean_map, blocks, scattered, randomized)
 --   draws      random draws of a source per destination and bin, as in the paper (the study's analysis.draws)
---   draw_seed  seed of those draws (the study's analysis.draw_seed)
---   per        'condition' or 'destination': rows of accuracy_curves.sql ('condition')
+--   draw_seed  seed of those draws and of resampling (the study's analysis.draw_seed)
+--   fill       what removed pixels became, one of the study's fills ('linear' if the study has it, else the first)
+--   measure    'auc' or 'specific_loss': what the tests compare ('auc')
+--   per        rows of accuracy_curves.sql, 'condition' or 'destination' ('condition'), of transfer.sql, 'bin' or
+--              'pair' ('bin'), and of error_consistency.sql, 'condition' or 'model' ('condition')
+--   resamples  resamples of the intervals in transfer.sql (1000)
 --   task       task shown by rank2.sql (every task with more than two classes)
 --   index      the files that the study consists of (index.parquet beside the tables)
 
 SET VARIABLE results = rtrim(coalesce(getvariable('results'), 'results'), '/');
-SET VARIABLE auc_axis = coalesce(getvariable('auc_axis'), 'log');
-SET VARIABLE per = coalesce(getvariable('per'), 'condition');
 
--- The value of a text setting, or an error that names the values it can have.
+-- The value of a text setting, by default the first that is allowed, or an error that names the values it can have.
 CREATE OR REPLACE MACRO setting(name, allowed) AS
     if(
-        list_contains(allowed, getvariable(name)), getvariable(name),
-        error(name || ' is ''' || getvariable(name) || ''' but must be one of: ' || array_to_string(allowed, ', '))
+        list_contains(allowed, coalesce(getvariable(name)::VARCHAR, allowed[1])),
+        coalesce(getvariable(name)::VARCHAR, allowed[1]),
+        error(name || ' is ''' || getvariable(name)::VARCHAR || ''' but must be one of: '
+            || array_to_string(allowed, ', '))
     );
 
 -- Paths are patterns to DuckDB; what means something in a pattern stands for itself inside brackets.
@@ -96,8 +103,9 @@ SET VARIABLE reading_relevance = reading('relevance', ['VARCHAR AS model_id']);
 SET VARIABLE reading_similarity = reading('similarity', [
     'VARCHAR AS image_id', 'VARCHAR AS model_a', 'VARCHAR AS model_b', 'DOUBLE AS pearson']);
 SET VARIABLE reading_masked = reading('masked', [
-    'VARCHAR AS source_id', 'VARCHAR AS destination_id', 'DOUBLE AS percent', 'VARCHAR AS image_id',
-    'VARCHAR AS predicted_class', 'BOOLEAN AS correct', 'FLOAT AS target_logit']);
+    'VARCHAR AS source_id', 'VARCHAR AS control', 'INTEGER AS draw', 'VARCHAR AS fill', 'VARCHAR AS destination_id',
+    'DOUBLE AS percent', 'VARCHAR AS image_id', 'VARCHAR AS predicted_class', 'BOOLEAN AS correct',
+    'FLOAT AS target_logit']);
 
 CREATE OR REPLACE VIEW images AS FROM query(getvariable('reading_images'));
 CREATE OR REPLACE VIEW models AS FROM query(getvariable('reading_models'));
@@ -113,12 +121,15 @@ CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
 CREATE OR REPLACE VIEW accuracy AS
 SELECT
     source_id,
+    control,
+    draw,
+    fill,
     destination_id,
     percent,
     sum(coalesce(n, 1))::BIGINT AS n,
     sum(correct::INTEGER)::BIGINT AS correct
 FROM (FROM masked UNION ALL BY NAME SELECT NULL::INTEGER AS n WHERE false)
-GROUP BY source_id, destination_id, percent;
+GROUP BY source_id, control, draw, fill, destination_id, percent;
 
 -- One row per model and factor; the seed is the replicate, not a factor. Whatever column of `models` is not
 -- listed here is a factor that the study named.

@@ -56,3 +56,18 @@ def untrained_classes(images: Images, labels: Mapping[str, Sequence[str]]) -> It
                 f"factors.task: no training image has {task} '{min(untrained)}'; "
                 f"add images to train on, or set dataset.stratify to '{task}' if the study draws the split"
             )
+
+
+def check_controls(
+    study: Study, labels: Mapping[str, Sequence[str]], selected: Sequence[int]
+) -> Iterator[str]:
+    """Controls that the images with maps leave impossible; `labels` of all images, by task."""
+    if "other_image" in study.masking.controls:
+        for task, named in labels.items():
+            if len({named[position] for position in selected}) < 2:
+                yield (
+                    f"masking.controls: other_image needs maps of images of two classes, and relevance.images keeps one of "
+                    f"{task}; keep more, or leave this control out"
+                )
+    if "mean_map" in study.masking.controls and len(selected) < 2:
+        yield "masking.controls: mean_map needs maps of two images; keep more, or leave this control out"

@@ -12,6 +12,7 @@ import pandas as pd
 from sweep.analysis.queries import Value, run_query
 from sweep.errors import InputError, Stopped
 from sweep.plan import Plan, plan_of
+from sweep.report.answers import answers_of
 from sweep.report.summary import summarise
 from sweep.stages import index_of_study, relevance
 from sweep.stages.filenames import store_of
@@ -91,7 +92,6 @@ class Result:
 
         Raises WorkError where no mask was tried yet.
         """
-        from sweep.report.answers import answers_of
         from sweep.report.page import PAGE, write_report
 
         answers = answers_of(self.plan, self.store)
@@ -99,8 +99,11 @@ class Result:
         return Report(f"{self.store.root}/{PAGE}", content.decode(), tuple(answers.missing))
 
     def summarise(self) -> None:
-        """Print the areas and tests that a run ends with."""
-        summarise(self.plan, self.store)
+        """Print what a run ends with: accuracies, whether the masks are valid, transfer indices, areas and tests.
+
+        Raises WorkError where no mask was tried yet.
+        """
+        summarise(answers_of(self.plan, self.store))
 
     @cached_property
     def _index(self) -> bytes:

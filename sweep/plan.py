@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweep.agreement import check_split, same_backbones, untrained_classes
+from sweep.agreement import check_controls, check_split, same_backbones, untrained_classes
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
@@ -151,6 +151,7 @@ def _bind(study: Study) -> Plan:
                 labels[task] = images.labels(task)
         problems.extend(untrained_classes(images, labels))
         selected = select(images, study.relevance.images)
+        problems.extend(check_controls(study, labels, selected))
     with _into(problems, "relevance."):
         model_rules(study.relevance.composite, study.relevance.bias)
         if study.relevance.engine == "innvestigate":

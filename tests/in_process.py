@@ -1,14 +1,16 @@
 """A study from beginning to end in this process, one piece of work after the other: the slow twin of a run on Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from sweep.actors.cluster import share_context
 from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import do_piece
 from sweep.plan import Plan
-from sweep.stages import STAGES, columns_of, finetune, images
+from sweep.stages import STAGES, columns_of, finetune, images, relevance
 from sweep.stages.loaded import Loaded
 from sweep.stages.stage import Piece
 from sweep.storage.arrays import matrix
@@ -28,8 +30,16 @@ def missing_pieces(plan: Plan, store: Store, stage: str) -> list[Piece]:
     return list(hand_out(plan, store, set(store.missing(STAGES[stage].units(plan))), _Ranker(None)))
 
 
-def run_in_process(plan: Plan, store: Store, without: Sequence[str] = ()) -> None:
-    """Bring a study to its end; models `without` are not finetuned, as if that had failed."""
+def run_in_process(
+    plan: Plan,
+    store: Store,
+    without: Sequence[str] = (),
+    maps: Callable[[str, Sequence[str]], np.ndarray[Any, Any]] | None = None,
+) -> None:
+    """Bring a study to its end; models `without` are not finetuned, as if that had failed.
+
+    `maps` stand for relevance, where given: (image, pixel) of a model's id and image ids.
+    """
     from sweep.numerics.readout import ReadoutTraining
 
     loaded = load(plan, store)
@@ -48,6 +58,17 @@ def run_in_process(plan: Plan, store: Store, without: Sequence[str] = ()) -> Non
         epochs = [training.epoch() for _ in range(model.cell.finetune.epochs)]
         accuracies = {"train_accuracy": epochs[-1].accuracy, "val_accuracy": epochs[-1].val_accuracy}
         finetune.store_model(store, trial, training.readout().to_bytes(), accuracies, epochs)
+    if maps:
+        for (model_id, c), unit in relevance.units(plan).items():
+            ids = [plan.images.ids[index] for index in relevance.chunks(plan)[c]]
+            side = plan.study.dataset.input_size
+            rows = [
+                {"model_id": model_id, "image_id": image, "target_class": "any", "logit": 1.0, "max_abs": 1.0,
+                 "height": side, "width": side, "map": values.tolist()}
+                for image, values in zip(ids, maps(model_id, ids), strict=True)
+            ]  # fmt: skip
+            columns = columns_of(plan, "relevance")
+            store.write(unit, pa.Table.from_pylist(rows, columns), columns)
     for stage in ("predictions", "relevance", "similarity", "masking"):
         for piece in missing_pieces(plan, store, stage):
             do_piece(loaded, piece)

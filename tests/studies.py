@@ -98,7 +98,7 @@ def write_small_study(folder: Path) -> SmallStudy:
         },
         "finetune": {"epochs": 4, "batch_size": 8},
         "relevance": {"images": {"where": {"view_deg": 0}}},
-        "masking": {"percents": [0, 1, 10, 31.6, 100], "random_masks": 1},
+        "masking": {"percents": [0, 1, 10, 31.6, 100], "fills": ["mean"], "controls": ["scattered"]},
     }
     return SmallStudy(folder / "study.yaml", content).changed()
 

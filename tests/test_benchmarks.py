@@ -14,7 +14,7 @@ from benchmarks.run import PARTS, RESULTS, headline
 from sweep.actors.ranks import Rankers
 from sweep.plan import make_plan
 from sweep.stages import STAGES
-from sweep.stages.masking import sources
+from sweep.stages.masking import masks
 from sweep.storage.store import Store
 
 # Of VGG-16's five blocks all, so that every shape is right, at its smallest size.
@@ -71,7 +71,7 @@ def test_the_driver_hands_out_every_unit_of_a_plan(tmp_path: Path) -> None:
             patch.setattr(f"sweep.actors.ranks.Rankers.{ranking}", rank)
         pieces = list(hand_out(plan, Store(str(tmp_path / "none")), set(units), Rankers()))
     assert sorted(unit.path for piece in pieces for unit in piece.units) == sorted(u.path for u in units)
-    assert len(shared) == len(sources(plan))
+    assert len(shared) == len(masks(plan))
 
 
 def test_every_ratio_has_both_of_its_sides_and_the_page_every_figure() -> None:

@@ -21,7 +21,8 @@ def test_the_demo_is_the_papers_design_and_needs_nothing_from_outside() -> None:
     assert rows["images"] == 1515
     assert rows["relevance"] == 20 * 101
     assert rows["similarity"] == 101 * 20 * 19 // 2
-    assert rows["masked"] == (20 + 1) * 20 * 8 * 101
+    # Own masks, a control of each source and random pixels; two fills.
+    assert rows["masked"] == (20 + 20 + 1) * 20 * 6 * 101 * 2
 
 
 def test_the_study_of_schedules_needs_nothing_from_outside_either() -> None:
@@ -43,7 +44,7 @@ def test_the_papers_study_says_what_it_lacks() -> None:
 def test_the_umist_study_comes_to_ten_models(shared: Path) -> None:
     rows = rows_of_tables(make_plan(ROOT / "studies" / "umist.yaml"))
     assert rows["models"] == 10
-    assert rows["masked"] == (10 + 1) * 10 * 8 * 20
+    assert rows["masked"] == (10 + 10 + 1) * 10 * 8 * 20 * 2
 
 
 @pytest.mark.parametrize(

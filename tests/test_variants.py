@@ -9,6 +9,7 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.models.network import keras_model
+from sweep.numerics.controls import other_image
 from sweep.numerics.masking import masked, random_ranks, removal_ranks, removed_count, replacements
 from sweep.numerics.readout import Readout
 from sweep.plan import Plan, make_plan
@@ -28,7 +29,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     study = write_small_study(folder).changed(
         factors={"task": ["identity"], "seed": [1]},
         relevance={"engine": "innvestigate", "composite": "preset_b_flat"},
-        masking={"percents": PERCENTS, "order": "positive", "fill": "blur", "granularity": "cell"},
+        masking={
+            "percents": PERCENTS,
+            "order": "positive",
+            "fills": ["blur"],
+            "controls": ["other_image", "scattered"],
+            "granularity": "cell",
+        },
     )
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -61,30 +68,40 @@ def test_the_engine_agrees_with_the_maps_that_innvestigate_made(finished: tuple[
 def test_every_cell_equals_masks_made_by_hand_and_keras_predict(finished: tuple[Plan, Store]) -> None:
     plan, store = finished
     rows = pq.read_table(f"{store.root}/masked").to_pylist()
-    assert len(rows) == 3 * 2 * len(PERCENTS) == rows_of_tables(plan)["masked"]
-    stored = {(row["source_id"], row["destination_id"], row["percent"]): row for row in rows}
+    # Two models with a control each, and random pixels; two destinations.
+    assert len(rows) == 5 * 2 * len(PERCENTS) == rows_of_tables(plan)["masked"]
+    stored = {
+        (row["source_id"], row["control"], row["destination_id"], row["percent"]): row["correct"]
+        for row in rows
+    }
+    assert {row["fill"] for row in rows} == {"blur"}
     images = list(plan.selected)
     keys = [plan.images.keys[image] for image in images]
     pixels = plan.images.pixels[images]
-    expected: Counter[tuple[str, str, float]] = Counter()
+    expected: Counter[tuple[str, str, str, float]] = Counter()
     for destination in plan.models:
         level = plan.backbones[destination.cell.pretraining]
         readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[destination.id]))
         model = keras_model(level.weights.load(), 32, readout.kernel, readout.bias)
         inputs = level.weights.preprocessing(pixels)
         instead = replacements("blur", pixels, keys, level.weights.preprocessing)
-        for source in masking.sources(plan):
-            if source == "random-1":
-                ranks = random_ranks(source, keys, 1024)
+        for mask in masking.masks(plan):
+            if mask.control == "scattered":
+                ranks = random_ranks(mask.source, keys, 1024)
             else:
-                maps = store.read([relevance.units(plan)[source, 0]], columns=["map"])["map"].to_pylist()
+                maps = store.read([relevance.units(plan)[mask.source, 0]], columns=["map"])["map"].to_pylist()
                 ranks = removal_ranks(np.array(maps, np.float32), "positive")
+            if mask.control == "other_image":
+                labels = np.array([plan.model[mask.source].labels[image] for image in images])
+                others = other_image(mask.source, keys, labels, mask.draw)
+                assert (labels[others] != labels).all()
+                ranks = ranks[others]
             for percent in PERCENTS:
                 removed = masked(inputs, ranks, removed_count(percent, 1024), instead)
                 predicted = model.predict(removed, verbose=0).argmax(axis=1)
                 right = [destination.labels[image] for image in images] == predicted
-                expected[source, destination.id, float(percent)] = int(right.sum())
-    assert {cell: row["correct"] for cell, row in stored.items()} == dict(expected)
+                expected[mask.source, mask.control, destination.id, float(percent)] = int(right.sum())
+    assert stored == dict(expected)
     assert {row["n"] for row in rows} == {len(images)}
 
 

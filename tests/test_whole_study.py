@@ -83,7 +83,7 @@ def test_the_answers_are_printed(finished: Finished) -> None:
         "mlflow ui",
     ):
         assert expected in finished.output
-    assert (finished.results / "small" / "figures" / "accuracy_curves.png").stat().st_size > 10_000
+    assert (finished.results / "small" / "figures" / "accuracy_curves_mean.png").stat().st_size > 10_000
 
 
 def test_accuracies_equal_keras_evaluate(finished: Finished) -> None:

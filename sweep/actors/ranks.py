@@ -12,8 +12,9 @@ import ray
 
 from sweep.actors.nodes import Nodes
 from sweep.actors.root import Token, check_root
+from sweep.numerics.controls import blocks, mask_ranks
 from sweep.numerics.finite import check_finite
-from sweep.numerics.masking import Order, random_ranks, source_ranks
+from sweep.numerics.masking import Ranking, random_ranks
 from sweep.storage.arrays import matrix
 from sweep.storage.store import Store, Unit
 
@@ -32,19 +33,21 @@ class Rankers:
         """One on whatever node, for what needs no store."""
         self._asked = 0
 
-    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> "ray.ObjectRef[Any]":
-        """Ranks int32 (image, pixel) of the stored maps of one source."""
+    def of_maps(self, store: Store, maps: Sequence[Unit], ranking: Ranking) -> "ray.ObjectRef[Any]":
+        """Ranks int32 (image, pixel) made from the stored maps of one source."""
         self._nodes = self._nodes or Nodes(store)
         if len(self._actors) < len(self._nodes.usable()):
             self._nodes.probe()
             self._actors.append(_start(self._nodes.selector, self._nodes.token))
-        return self._next().of_maps.remote(store, list(maps), order)
+        return self._next().of_maps.remote(store, list(maps), ranking)
 
-    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> "ray.ObjectRef[Any]":
-        """Ranks of the control `mask` ('random-k')."""
+    def of_random(
+        self, mask: str, control: str, image_keys: Sequence[str], size: int
+    ) -> "ray.ObjectRef[Any]":
+        """Ranks of a control that depends on no source, drawn for `mask` ('random-k', 'blocks-k')."""
         if not self._actors:
             self._any = self._any or _start({}, None)
-        return self._next().of_random.remote(mask, tuple(image_keys), pixels)
+        return self._next().of_random.remote(mask, control, tuple(image_keys), size)
 
     def _next(self) -> Any:
         self._asked += 1
@@ -66,12 +69,14 @@ class _Ranker:
         if token is not None:
             check_root(token)
 
-    def of_maps(self, store: Store, maps: Sequence[Unit], order: Order) -> Any:
+    def of_maps(self, store: Store, maps: Sequence[Unit], ranking: Ranking) -> Any:
         rows = store.read(maps, columns=["model_id", "image_id", "map"])
         source, images = rows["model_id"][0].as_py(), rows["image_id"].to_pylist()
         values = matrix(rows["map"])
         check_finite(values, f"stored maps of the model {source}", images)
-        return source_ranks(values, order, source, images)
+        return mask_ranks(values, ranking, source, images)
 
-    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> Any:
-        return random_ranks(mask, image_keys, pixels)
+    def of_random(self, mask: str, control: str, image_keys: Sequence[str], size: int) -> Any:
+        if control == "blocks":
+            return blocks(mask, image_keys, (size, size))
+        return random_ranks(mask, image_keys, size**2)

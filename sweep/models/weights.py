@@ -46,8 +46,13 @@ class Preprocessing:
 
     def __call__(self, pixels: Array) -> Array:
         """Network input, float32, of RGB `pixels` uint8 (image, height, width, 3)."""
+        result: Array = self.of_floats(pixels.astype(np.float32))
+        return result
+
+    def of_floats(self, pixels: Any) -> Any:
+        """The same of float32 pixels from 0 to 255, an array or a tensor."""
         ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
-        return (ordered.astype(np.float32) - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
+        return (ordered - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
 
     @property
     def bounds(self) -> tuple[Array, Array]:
@@ -165,8 +170,10 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
     def load() -> Layers:
         import keras
 
-        # Whatever ~/.keras/keras.json says: half precision would round the weights without a word.
+        # Whatever ~/.keras/keras.json says: half precision would round the weights without a word. Keras keeps the policy
+        # of the first layer that a process makes, so the policy is set, too.
         keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
         keras.config.set_image_data_format("channels_last")
         try:
             model = keras.applications.VGG16(include_top=False, weights="imagenet")

@@ -3,9 +3,9 @@
 Pure TensorFlow. Inputs, ranks and replacements are sent to the device once; the masks of all levels are made there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +14,7 @@ from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import steps
+from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
 
 Array = np.ndarray[Any, Any]
@@ -21,6 +22,41 @@ Tensor = Any
 
 BATCH_PIXELS = 400_000
 """Input pixels per forward pass: enough to fill a device, little enough that activations stay below 2 GB."""
+
+
+class Replacement(Protocol):
+    """What removed pixels become."""
+
+    def __call__(self, rows: Array, counts: Array, gone: Tensor) -> Tensor:
+        """Network input (row, height, width, channel), or (1, ...) where it is the same for all, on the device.
+
+        `rows` are the images' places, `counts` how many pixels of each are removed, and `gone` bool (row, height, width, 1)
+        which ones.
+        """
+        ...
+
+
+class SameForAllMasks:
+    """Removed pixels become what `sweep.numerics.masking.replacements` gives, whatever the mask."""
+
+    def __init__(self, replacement: Array) -> None:
+        self._values = tf.constant(replacement)
+
+    def __call__(self, rows: Array, counts: Array, gone: Tensor) -> Tensor:
+        """See `Replacement`."""
+        return self._values if len(self._values) == 1 else tf.gather(self._values, rows)
+
+
+class Imputed:
+    """Removed pixels become what their neighbours suggest (`sweep.numerics.linear_fill`)."""
+
+    def __init__(self, fill: LinearFill, preprocess: Callable[[Tensor], Tensor]) -> None:
+        """`preprocess` makes network input of float32 pixels, on the device."""
+        self._fill, self._preprocess = fill, preprocess
+
+    def __call__(self, rows: Array, counts: Array, gone: Tensor) -> Tensor:
+        """See `Replacement`."""
+        return self._preprocess(self._fill.fill(rows, counts, gone))
 
 
 class Evaluator:
@@ -39,25 +75,24 @@ class Evaluator:
         return tf.concat([self._run(on_device[part]) for part in self._parts(len(inputs))], axis=0)
 
     def masked_features(
-        self, inputs: Array, replacement: Array, ranks: Array, counts: Sequence[int]
+        self, inputs: Array, replacement: Replacement, ranks: Array, counts: Sequence[int]
     ) -> list[Tensor]:
         """Features (image, feature) for each of `counts`: that many pixels, the first of `ranks`, replaced.
 
-        `ranks` is (image, pixel), `replacement` as given by `sweep.numerics.masking.replacements`. Passes run across levels, so
-        that few images at many levels fill them as well as many images do.
+        `ranks` is (image, pixel). Passes run across levels, so that few images at many levels fill them as well as many
+        images do.
         """
-        inputs, replacement = tf.constant(inputs), tf.constant(replacement)
+        inputs = tf.constant(inputs)
         ranks = tf.reshape(tf.constant(ranks), (*inputs.shape[:3], 1))
         # One row per level and image: which image it is, and how many of its pixels are replaced.
         images = np.tile(np.arange(len(inputs)), len(counts))
-        removed = np.repeat(np.asarray(counts, np.int32), len(inputs)).reshape(-1, 1, 1, 1)
+        removed = np.repeat(np.asarray(counts, np.int32), len(inputs))
         outputs = []
         for part in self._parts(len(images)):
             rows = images[part]
-            instead = replacement if len(replacement) == 1 else tf.gather(replacement, rows)
-            outputs.append(
-                self._run(tf.where(tf.gather(ranks, rows) < removed[part], instead, tf.gather(inputs, rows)))
-            )
+            gone = tf.gather(ranks, rows) < removed[part].reshape(-1, 1, 1, 1)
+            instead = replacement(rows, removed[part], gone)
+            outputs.append(self._run(tf.where(gone, instead, tf.gather(inputs, rows))))
         levels: list[Tensor] = tf.split(tf.concat(outputs, axis=0), len(counts))
         return levels
 

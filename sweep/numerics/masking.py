@@ -4,6 +4,7 @@ Pure NumPy. A mask follows from the stored map alone, so anyone can rebuild it f
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -14,9 +15,23 @@ from sweep.keys import generator
 Array = np.ndarray[Any, Any]
 Order: TypeAlias = Literal["absolute", "positive", "negative", "least"]
 Fill: TypeAlias = Literal["mean", "zero", "grey", "noise", "blur"]
+"""What takes the place of removed pixels whatever the mask; `sweep.numerics.linear_fill` depends on the mask."""
 
 BLUR = 1 / 16
 """Standard deviation of the Gaussian of the fill 'blur', as a share of the image's height: no feature of a face is left."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Which map an image's mask is made from, and in which order its pixels go."""
+
+    order: Order
+    regions: int = 1
+    """Side of the squares that go as a whole, pixels."""
+    mean_map: bool = False
+    """Whether the source's mean map of the other images stands for each image's own."""
+    rows: tuple[int, ...] = ()
+    """For each image the row of the map that stands for its own; nothing where it is the image's own."""
 
 
 def removal_ranks(maps: Array, order: Order = "absolute") -> Array:
@@ -46,6 +61,33 @@ def source_ranks(maps: Array, order: Order, source: str, image_ids: Sequence[str
 def random_ranks(mask: str, image_keys: Sequence[str], pixels: int) -> Array:
     """Ranks as in `removal_ranks` for the control `mask` ('random-k'): a permutation drawn per image."""
     return _ranks(np.stack([generator("random mask", mask, key).permutation(pixels) for key in image_keys]))
+
+
+def region_ranks(maps: Array, shape: tuple[int, int], side: int) -> Array:
+    """Rank of each pixel where whole square regions are removed, int32 (image, pixel), of `maps` (image, pixel).
+
+    Images of `shape` (height, width) are cut from the top left corner into regions of `side` by `side` pixels; those at
+    the right and lower edges hold what is left. The region of the largest sum of absolute relevance goes first. Its
+    pixels follow each other, row by row; ties go by region, row by row.
+    """
+    regions = regions_of(shape, side)
+    sums = np.stack([np.bincount(regions, np.abs(own)) for own in maps])
+    return pixel_ranks(np.argsort(-sums, axis=1, kind="stable"), regions)
+
+
+def regions_of(shape: tuple[int, int], side: int) -> Array:
+    """Number of each pixel's region (pixel,), row by row, of images of `shape`; regions are those of `region_ranks`."""
+    rows, columns = (np.arange(length) // side for length in shape)
+    regions: Array = (rows[:, None] * (columns[-1] + 1) + columns).ravel()
+    return regions
+
+
+def pixel_ranks(order: Array, regions: Array) -> Array:
+    """Ranks int32 (image, pixel) where regions are removed in `order`, numbers of regions (image, region).
+
+    `regions` (pixel,) says which region each pixel belongs to; the pixels of one follow each other by index.
+    """
+    return _ranks(np.argsort(_ranks(order)[:, regions], axis=1, kind="stable"))
 
 
 def removed_count(percent: float, pixels: int) -> int:

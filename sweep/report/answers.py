@@ -21,6 +21,12 @@ NAMED = 5
 """Models that are named where some are missing."""
 LOG, LINEAR = "log", "linear"
 """The axes of percent removed over which an area can be taken."""
+PAPER_FILL = "mean"
+"""What removed pixels become in the paper."""
+STRICTEST_FIRST = ("other_image", "mean_map", "blocks", "scattered")
+"""Controls, from the one that has most in common with a mask; the order in which the queries choose one."""
+PAIR_RESAMPLES = 200
+"""Resamples per pair of models: enough to tell whether its index has an interval at all, which is not shown."""
 MATRIX_MODELS = 60
 """Models that a matrix of all against all can show; of more, the first seeds of each condition are drawn."""
 
@@ -35,20 +41,70 @@ class Answers:
     missing: Sequence[str] = ()
     """What the study lacks, in sentences; nothing where it is complete."""
 
-    @cached_property
-    def curves(self) -> pa.Table:
-        """Accuracy by condition, bin and percent."""
-        return self._ask("accuracy_curves", **self._draws)
+    @property
+    def paper_fill(self) -> str:
+        """The fill under which the paper's tests are told: the paper's own where the study has it."""
+        fills = self.plan.study.masking.fills
+        return PAPER_FILL if PAPER_FILL in fills else self.answer_fill
+
+    @property
+    def answer_fill(self) -> str:
+        """The fill under which the transfer index is told first: the one that the queries take by default."""
+        fills = self.plan.study.masking.fills
+        return "linear" if "linear" in fills else fills[0]
+
+    @property
+    def answer_control(self) -> str | None:
+        """The control that the transfer index is told against first; None where the study has none."""
+        return next((name for name in STRICTEST_FIRST if name in self.plan.study.masking.controls), None)
 
     @cached_property
-    def bins(self) -> pa.Table:
-        """Areas by destination and bin."""
-        return self._ask("bins", **self._draws)
+    def curves(self) -> Mapping[str, pa.Table]:
+        """Accuracy by condition, bin and percent, by fill."""
+        return {fill: self._ask("accuracy_curves", fill=fill, **self._draws) for fill in self._fills}
 
     @cached_property
-    def auc(self) -> pa.Table:
-        """Areas by source and destination."""
-        return self._ask("auc")
+    def control_curves(self) -> pa.Table:
+        """Accuracy under own masks and under controls, by condition, fill, control and percent."""
+        return self._ask("control_curves")
+
+    @cached_property
+    def bins(self) -> Mapping[str, pa.Table]:
+        """Areas by destination and bin, by fill."""
+        return {fill: self._ask("bins", fill=fill, **self._draws) for fill in self._fills}
+
+    @cached_property
+    def auc(self) -> Mapping[str, pa.Table]:
+        """Areas by source and destination, by fill."""
+        return {fill: self._ask("auc", fill=fill) for fill in self._fills}
+
+    @cached_property
+    def losses(self) -> pa.Table:
+        """Specific losses by source, destination, fill and control."""
+        return self._ask("specific_loss")
+
+    @cached_property
+    def transfer(self) -> Sequence[Mapping[str, Any]]:
+        """Specific losses and transfer indices by condition, bin, fill and control."""
+        rows: list[dict[str, Any]] = self._ask(
+            "transfer", draw_seed=self.plan.study.analysis.draw_seed
+        ).to_pylist()
+        return rows
+
+    @property
+    def answered(self) -> Sequence[Mapping[str, Any]]:
+        """Rows of `transfer` that the answer is told from."""
+        chosen = (self.answer_fill, self.answer_control)
+        return [row for row in self.transfer if (row["fill"], row["control"]) == chosen]
+
+    @cached_property
+    def pair_transfer(self) -> Sequence[Mapping[str, Any]]:
+        """Transfer indices by source and destination, under the fill and control of the answer."""
+        asked = self._ask(
+            "transfer", per="pair", resamples=PAIR_RESAMPLES, draw_seed=self.plan.study.analysis.draw_seed
+        )
+        chosen = (self.answer_fill, self.answer_control)
+        return [row for row in asked.to_pylist() if (row["fill"], row["control"]) == chosen]
 
     @cached_property
     def initialisation(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -88,9 +144,8 @@ class Answers:
     @cached_property
     def conditions(self) -> Mapping[str, Sequence[str]]:
         """Model ids by condition, in the order of the study's factors."""
-        names = dict(
-            zip(self.auc["destination_id"].to_pylist(), self.auc["condition"].to_pylist(), strict=True)
-        )
+        auc = self.auc[self.paper_fill]
+        names = dict(zip(auc["destination_id"].to_pylist(), auc["condition"].to_pylist(), strict=True))
         factors = self.plan.study.factors
         orders = [
             list(factors.pretraining),
@@ -140,7 +195,13 @@ class Answers:
     def looks(self) -> Looks:
         """How the study's bins and pretrainings are drawn."""
         factors = self.plan.study.factors
-        return looks_of(self.auc["relation"].to_pylist(), list(factors.pretraining), list(factors.extra))
+        return looks_of(
+            self.auc[self.paper_fill]["relation"].to_pylist(), list(factors.pretraining), list(factors.extra)
+        )
+
+    @property
+    def _fills(self) -> Sequence[str]:
+        return self.plan.study.masking.fills
 
     @property
     def _draws(self) -> dict[str, Value]:
@@ -160,7 +221,9 @@ class Answers:
         return [unit for unit in wanted if unit not in absent]
 
     def _both(self, query: str) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        return {axis: self._ask(query, auc_axis=axis).to_pylist() for axis in (LOG, LINEAR)}
+        return {
+            axis: self._ask(query, auc_axis=axis, fill=self.paper_fill).to_pylist() for axis in (LOG, LINEAR)
+        }
 
 
 def answers_of(plan: Plan, store: Store) -> Answers:

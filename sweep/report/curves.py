@@ -13,6 +13,16 @@ from sweep.report.style import Look, Looks, half_width, styled
 Row = Mapping[str, Any]
 
 OWN, OTHER = "same_init", "same_task_same_pretraining"
+NO_CONTROL = "none"
+"""The control of what is a mask by the source's own map of the image."""
+CONTROL_LOOKS: Mapping[str, Look] = {
+    NO_CONTROL: Look("the model's own map", "#D55E00", "o", "-"),
+    "other_image": Look("its map of another image", "#332288", "D", "-"),
+    "mean_map": Look("its mean map of other images", "#117733", "^", "-"),
+    "blocks": Look("random blocks", "#999933", "s", "--"),
+    "scattered": Look("random pixels", "#6B6B6B", "x", "--"),
+}
+"""Own masks and every control, from the one that has most in common with them."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,31 @@ def source_curves(curves: pa.Table, bins: pa.Table, looks: Looks) -> Figure:
     panels: dict[str, list[Line]] = {}
     for line in _lines(curves, bins, looks, [name for name in looks.relations if name != OTHER]):
         panels.setdefault(line.points[0]["condition"], []).append(line)
+    return _draw(panels)
+
+
+def control_curves(curves: pa.Table, losses: pa.Table) -> Figure:
+    """A panel per kind of model, a line for its own masks and one per control.
+
+    `curves` and `losses` are the answers of the queries `control_curves` and `specific_loss`, of one fill. Bands and
+    bars: see `_draw`.
+    """
+    points: dict[tuple[str, str], list[Row]] = {}
+    for row in sorted(curves.to_pylist(), key=lambda row: row["percent"]):
+        points.setdefault((row["condition"], row["control"]), []).append(row)
+    areas: dict[tuple[str, str], dict[str, float]] = {}
+    for row in losses.to_pylist():
+        if row["relation"] == OWN and row["loss"] is not None:
+            model, condition = row["destination_id"], row["condition"]
+            areas.setdefault((condition, NO_CONTROL), {})[model] = row["auc_mask"]
+            areas.setdefault((condition, row["control"]), {})[model] = row["auc_control"]
+    panels: dict[str, list[Line]] = {}
+    for condition, control in sorted(
+        points, key=lambda place: (place[0], list(CONTROL_LOOKS).index(place[1]))
+    ):
+        own = list(areas.get((condition, control), {}).values())
+        line = Line(CONTROL_LOOKS[control], points[condition, control], own)
+        panels.setdefault(condition, []).append(line)
     return _draw(panels)
 
 

@@ -65,6 +65,24 @@ def auc_matrix(auc: pa.Table, groups: Groups) -> Figure:
     return figure
 
 
+def transfer_matrix(pairs: Sequence[Mapping[str, Any]], groups: Groups) -> Figure:
+    """Transfer index of each destination (column) under each source's masks (row), on a scale from 0 to 1.
+
+    `pairs` has source_id, destination_id and transfer. Indices beyond the scale take the colour of its ends; pairs without
+    one stay white.
+    """
+    values = {(row["source_id"], row["destination_id"]): row["transfer"] for row in pairs}
+    with styled():
+        figure, panel = _square()
+        image = panel.imshow(_matrix(values, groups, groups), cmap=SEQUENTIAL, vmin=0, vmax=1)
+        _label(panel, groups, groups)
+        _sources_and_destinations(panel)
+        figure.colorbar(
+            image, ax=panel, label="transfer index (1 = all, 0 = as the control)", shrink=0.8, extend="both"
+        )
+    return figure
+
+
 def similarity_matrix(pairs: pa.Table, groups: Groups) -> Figure:
     """Mean Pearson correlation of two models' maps of the same images; the diagonal is left white.
 

@@ -10,7 +10,7 @@ from sweep import __version__
 from sweep.analysis.provenance import code_commit, environment, study_sha256
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import LOG, Answers
-from sweep.report.exhibits import Exhibit, exhibits
+from sweep.report.exhibits import Exhibit, exhibits, fills
 from sweep.report.page_tables import (
     accuracy_table,
     agreement_of_verdicts,
@@ -27,18 +27,33 @@ from sweep.report.sentences import (
     initialisation_findings,
     source_findings,
 )
+from sweep.report.validation import (
+    answer,
+    readings_table,
+    transfer_findings,
+    transfer_table,
+    validation_table,
+    verdict,
+)
 from sweep.stages import key_of_study
-from sweep.stages.masking import random_sources
 from sweep.storage.checksums import write_files
 
 FILLS = {
     "mean": "the channel mean",
+    "linear": "the weighted mean of its neighbours, with noise (linear imputation, Rong et al. 2022)",
     "zero": "black",
     "grey": "mid-grey",
     "noise": "uniform noise",
     "blur": "that of the blurred image",
 }
 """What a removed pixel becomes, by the study's setting."""
+CONTROLS = {
+    "other_image": "the source's map of another image of another class",
+    "mean_map": "the source's mean map of the other images",
+    "blocks": "blocks of 8 x 8 pixels at random",
+    "scattered": "single pixels at random",
+}
+"""What each control removes, by the study's setting."""
 PAGE = "report/index.html"
 """Where the page stands, relative to the study's results."""
 
@@ -66,10 +81,20 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         study=answers.plan.study,
         asked=asked(answers.plan),
         headline=headline(answers.initialisation[LOG], answers.source[LOG]),
+        verdict=verdict(answers),
+        answer=answer(answers),
+        transfer=transfer_findings(answers),
+        validation=validation_table(answers),
+        indices=transfer_table(answers),
+        readings=readings_table(answers),
+        fills=fills(answers),
+        paper_fill=answers.paper_fill,
+        answer_fill=answers.answer_fill,
+        answer_control=answers.answer_control,
         exhibits=drawn,
         looks=answers.looks,
         initialisation=initialisation_findings(
-            answers.initialisation[LOG], answers.effects[LOG], answers.bins.to_pylist()
+            answers.initialisation[LOG], answers.effects[LOG], answers.bins[answers.paper_fill].to_pylist()
         ),
         source=source_findings(
             answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.looks
@@ -110,7 +135,8 @@ def asked(plan: Plan) -> list[str]:
     ]
     held = plan.images.table["split"].to_pylist().count("validation")
     levels = ", ".join(f"{percent:g}" for percent in study.masking.percents)
-    sources = len(plan.models) + len(random_sources(plan))
+    removed = "" if study.masking.regions == 1 else f"squares of {study.masking.regions} pixels a side, "
+    draws = f" (each drawn {study.masking.control_draws} times)" if study.masking.control_draws > 1 else ""
     composite = (
         study.relevance.composite if isinstance(study.relevance.composite, str) else "a composite of its own"
     )
@@ -119,9 +145,11 @@ def asked(plan: Plan) -> list[str]:
         f"{_counted(len(factors.seed), 'initialisation')} each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
         f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
         f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
-        f"Each of {sources:,} sources of masks ({len(plan.models):,} models and {_counted(len(random_sources(plan)), 'random order')}) "
-        f"masks the input of each of {len(plan.models):,} destination models, at {levels} percent of the pixels, {REMOVAL[study.masking.order]} first. "
-        f"A removed pixel becomes {FILLS[study.masking.fill]}.",
+        f"Each of {len(plan.models):,} models, as a source of masks, masks the input of each of {len(plan.models):,} destination models, "
+        f"at {levels} percent of the pixels, {removed}{REMOVAL[study.masking.order]} first. "
+        f"A removed pixel becomes {' or '.join(FILLS[fill] for fill in study.masking.fills)}.",
+        f"Controls remove as many pixels: {'; '.join(CONTROLS[name] for name in study.masking.controls) or 'none'}"
+        f"{draws}.",
     ]  # fmt: skip
 
 

@@ -62,20 +62,25 @@ def model_table(answers: Answers) -> Table:
 
 
 def area_table(answers: Answers) -> Table:
-    """Mean areas by condition of the destination and bin of the source."""
-    grouped = answers.bins.group_by(["condition", "relation"]).aggregate(
-        [("auc_log", "mean"), ("auc_linear", "mean"), ("n_sources", "sum")]
-    )
+    """Mean areas by condition of the destination, fill and bin of the source."""
     order = list(answers.looks.relations)
-    rows = sorted(grouped.to_pylist(), key=lambda row: (row["condition"], order.index(row["relation"])))
+    rows = [
+        row
+        for bins in answers.bins.values()
+        for row in bins.group_by(["condition", "relation", "fill"])
+        .aggregate([("auc_log", "mean"), ("auc_linear", "mean"), ("n_sources", "sum")])
+        .to_pylist()
+    ]
+    rows.sort(key=lambda row: (row["condition"], row["fill"], order.index(row["relation"])))
     return Table(
-        "Mean area under accuracy, by condition of the destination and bin of the source",
-        ["destination", "source of the mask", "bin", "pairs", "AUC over log percent", "AUC over percent"],
+        "Mean area under accuracy, by condition of the destination, fill and bin of the source",
+        ["destination", "fill", "source of the mask", "bin", "pairs", "AUC over log percent", "AUC over percent"],
         [
             [
-                TableCell(row["condition"]), TableCell(answers.looks.relations[row["relation"]].name), TableCell(row["relation"]),
+                TableCell(row["condition"]), TableCell(row["fill"]), TableCell(answers.looks.relations[row["relation"]].name),
+                TableCell(row["relation"]),
                 TableCell(f"{row['n_sources_sum']:,}", row["n_sources_sum"]),
-                _number(row["auc_log_mean"]), _number(row["auc_linear_mean"]),
+                number(row["auc_log_mean"]), number(row["auc_linear_mean"]),
             ]
             for row in rows
         ],
@@ -105,11 +110,11 @@ def pair_table(answers: Answers) -> Table:
             else TableCell(p_value(row["p_holm"]).removeprefix("p = "), row["p_holm"])
         )
         numbers = (
-            _number(row["difference"]),
-            _number(row["t"]),
-            _number(row["df"]),
+            number(row["difference"]),
+            number(row["t"]),
+            number(row["df"]),
             p,
-            _number(row["cohens_d"]),
+            number(row["cohens_d"]),
         )
         rows.append(
             [
@@ -134,7 +139,7 @@ def likeness_table(answers: Answers) -> Table:
             [
                 TableCell(answers.looks.relations[row["relation"]].name), TableCell(row["condition_a"]), TableCell(row["condition_b"]),
                 TableCell(f"{row['n_pairs']:,}", row["n_pairs"]),
-                *(_number(row[name]) for name in ("pearson", "pearson_min", "pearson_max")),
+                *(number(row[name]) for name in ("pearson", "pearson_min", "pearson_max")),
             ]
             for row in rows
         ],
@@ -195,5 +200,6 @@ def _share(value: float) -> TableCell:
     return TableCell(f"{100 * value:.1f} %", value)
 
 
-def _number(value: float | None) -> TableCell:
+def number(value: float | None) -> TableCell:
+    """A number with three decimals, or 'none'."""
     return TableCell("none", None) if value is None else TableCell(f"{value:.3f}", value)

@@ -1,34 +1,50 @@
-"""What `sweep run` prints when a study is done: accuracies, AUC by bin and the tests."""
+"""What `sweep run` prints when a study is done: accuracies, whether masks are valid, transfer, AUC by bin, the tests."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+from rich.console import Console
 
-from sweep.analysis.queries import run_query
-from sweep.plan import Plan
+from sweep.report.answers import LOG, Answers
 from sweep.report.sentences import AS_PRINTED
-from sweep.stages import finetune, index_of_study
-from sweep.storage.store import Store
+from sweep.report.validation import OWN, index_with_interval, verdict
 from sweep.terminal.tables import print_table
 
 
-def summarise(plan: Plan, store: Store) -> None:
+def summarise(answers: Answers) -> None:
     """Print the main results of a finished study."""
-    models = store.read(
-        finetune.model_units(plan).values(), columns=["pretraining", "task", "train_accuracy", "val_accuracy"]
+    print_table(_accuracies(answers.models), "\nAccuracy on unmasked images")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"\n{verdict(answers)}", markup=False)
+    indices = _indices(answers)
+    if indices.num_rows:
+        title = (
+            "Transfer index, 95 % interval (1 = finds all that own masks find, 0 = no more than the control "
+            f"{answers.answer_control}; fill {answers.answer_fill})"
+        )
+        print_table(indices, f"\n{title}")
+    fill = answers.paper_fill
+    print_table(
+        _mean_auc(answers.bins[fill]),
+        f"\nAUC of accuracy over log percent masked (1 = masks never hurt; fill {fill})",
     )
-    index = index_of_study(plan)
-    print_table(_accuracies(models), "\nAccuracy on unmasked images")
-    bins = run_query("bins", store.root, index=index)
-    print_table(_mean_auc(bins), "\nAUC of accuracy over log percent masked (1 = masks never hurt)")
-    initialisation = run_query("anova_initialisation", store.root, index=index).to_pylist()
-    source = run_query("anova_source", store.root, index=index).to_pylist()
     tests = [
         (f"{', '.join(filter(None, [row['task'], row['extra']]))}: {row['effect']}", row)
-        for row in initialisation
+        for row in answers.initialisation[LOG]
     ]
-    tests += [(f"{row['condition']}: {row['sources']}", row) for row in source]
-    print_table(_side_by_side(tests), "\nANOVA of AUC")
+    tests += [(f"{row['condition']}: {row['sources']}", row) for row in answers.source[LOG]]
+    print_table(_side_by_side(tests), f"\nANOVA of AUC (fill {fill})")
+
+
+def _indices(answers: Answers) -> pa.Table:
+    """One row per kind of destination model, one column per bin."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in answers.answered:
+        if row["relation"] != OWN:
+            told = "none" if row["transfer"] is None else index_with_interval(row)
+            rows.setdefault(row["condition"], {"condition": row["condition"]})[row["relation"]] = told
+    return pa.Table.from_pylist(list(rows.values()))
 
 
 def _accuracies(models: pa.Table) -> pa.Table:
@@ -53,7 +69,7 @@ def _mean_auc(bins: pa.Table) -> pa.Table:
     ).sort_by([("condition", "ascending"), ("auc_log", "ascending")])
 
 
-def _side_by_side(tests: list[tuple[str, dict[str, Any]]]) -> pa.Table:
+def _side_by_side(tests: list[tuple[str, Mapping[str, Any]]]) -> pa.Table:
     """One row per effect: the F test as the paper prints it beside the one that respects repeated measures."""
     rows: dict[str, dict[str, str]] = {}
     for effect, row in tests:
@@ -62,7 +78,7 @@ def _side_by_side(tests: list[tuple[str, dict[str, Any]]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows.values()))
 
 
-def _in_words(row: dict[str, Any]) -> str:
+def _in_words(row: Mapping[str, Any]) -> str:
     if row["f"] is None:
         return str(row["note"])
     return f"F({row['df']:g}, {row['df_error']:g}) = {row['f']:.4g}, p = {row['p']:.2g}"

@@ -16,6 +16,7 @@ from sweep.models.network import backbone_network, model_rules
 from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Plan
+from sweep.study import SOURCELESS
 
 PEAK_FLOPS: Mapping[str, float] = {
     "t4": 8.1e12,
@@ -28,6 +29,9 @@ PEAK_FLOPS: Mapping[str, float] = {
 """Floating-point operations per second in full float32, as the makers give them (sweep.actors.devices turns TF32 off)."""
 SHARE_OF_PEAK = 0.4
 """What of its peak a GPU is assumed to reach in convolutions; an assumption, not a measurement."""
+LINEAR_FLOPS = 1.7e4
+"""What the fill `linear` takes per pixel of a grey image, as floating-point operations of a pass that take as long
+(measured beside VGG-16 at 96 px: 2.7 % of a pass)."""
 REFERENCE_PASSES = 5.0
 """Passes per map where iNNvestigate computes it: forward, two products and two transposes (docs/lrp.md)."""
 FILE_BYTES = 2_500
@@ -60,7 +64,13 @@ class Size:
     levels: int
     partial_levels: int
     """Levels at which some pixels are removed and some left."""
-    random_masks: int
+    controls: int
+    """Controls of each source, draws counted."""
+    sourceless: int
+    """Controls that depend on no source, draws counted."""
+    fills: int
+    linear: bool
+    """Whether one of the fills is `linear`, which is computed for every mask."""
     cells: bool
     """Whether only cells of masked predictions are kept."""
     features: tuple[int, ...]
@@ -80,9 +90,9 @@ class Size:
         return len(self.pass_flops)
 
     @property
-    def sources(self) -> int:
+    def masks(self) -> int:
         """Everything that makes masks."""
-        return self.models + self.random_masks
+        return self.models * (1 + self.controls) + self.sourceless
 
     @property
     def mean_features(self) -> float:
@@ -155,6 +165,8 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
     ).tolist()
     if study.relevance.engine == "innvestigate":
         per_image, per_map = 0.0, REFERENCE_PASSES
+    controls = [name for name, _ in study.masking.drawn_controls]
+    sourceless = sum(name in SOURCELESS for name in controls)
     return Size(
         models=len(plan.models),
         conditions=len({model.cell.condition for model in plan.models}),
@@ -166,7 +178,10 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
         ranks=study.analysis.ranks,
         levels=len(study.masking.percents),
         partial_levels=len(counts - {0, pixels}),
-        random_masks=study.masking.random_masks,
+        controls=len(controls) - sourceless,
+        sourceless=sourceless,
+        fills=len(study.masking.fills),
+        linear="linear" in study.masking.fills,
         cells=study.masking.granularity == "cell",
         features=tuple(prod(network.output_shape) for network in networks),
         pass_flops=tuple(flops),

@@ -74,10 +74,17 @@ class Loaded:
         """Preprocessed network input of some images, float32 (image, height, width, channel)."""
         return self.context.preprocessing[backbone](self._pixels(images))
 
-    def replacement(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Array:
-        """What removed pixels become; see `sweep.numerics.masking.replacements`."""
+    def replacement(self, backbone: str, images: tuple[int, ...], fill: str, mask: str) -> Any:
+        """What pixels become that `mask` removes; see `sweep.numerics.evaluation.Replacement`."""
+        from sweep.numerics.evaluation import Imputed, SameForAllMasks
+        from sweep.numerics.linear_fill import LinearFill
+
+        if fill != "linear":
+            return SameForAllMasks(self._same_for_all_masks(backbone, images, fill))
         keys = [self.context.image_keys[index] for index in images]
-        return replacements(fill, self._pixels(images), keys, self.context.preprocessing[backbone])
+        return Imputed(
+            LinearFill(self._pixels(images), keys, mask), self.context.preprocessing[backbone].of_floats
+        )
 
     def ids(self, images: tuple[int, ...]) -> Array:
         """Ids of some images."""
@@ -98,8 +105,14 @@ class Loaded:
     def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Any:
         return self.evaluator(backbone).features(self.inputs(backbone, images))
 
-    def _compute_all_removed(self, backbone: str, images: tuple[int, ...], fill: Fill) -> Any:
-        features = self.evaluator(backbone).features(self.replacement(backbone, images, fill))
+    def _same_for_all_masks(self, backbone: str, images: tuple[int, ...], fill: str) -> Array:
+        keys = [self.context.image_keys[index] for index in images]
+        # Where every pixel is gone, nothing is left to impute from.
+        known: Fill = "mean" if fill == "linear" else fill  # type: ignore[assignment]
+        return replacements(known, self._pixels(images), keys, self.context.preprocessing[backbone])
+
+    def _compute_all_removed(self, backbone: str, images: tuple[int, ...], fill: str) -> Any:
+        features = self.evaluator(backbone).features(self._same_for_all_masks(backbone, images, fill))
         return np.broadcast_to(features, (len(images), features.shape[1]))
 
     def _load_network(self, backbone: str) -> Any:

@@ -1,12 +1,13 @@
-"""The stage `masking`: what every model makes of every image masked by every source's map.
+"""The stage `masking`: what every model makes of every image masked by every source's map, and by its controls.
 
-One backbone pass per source, level and image answers for all destinations on that backbone at once.
+One backbone pass per mask, fill, level and image answers for all destinations on that backbone at once.
 
 More than 300 lines: a stage stands in one file, and this one has the most to say.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import ceil
 from typing import Any
 
@@ -15,24 +16,50 @@ import pyarrow as pa
 
 from sweep.errors import WorkError
 from sweep.keys import key_of
+from sweep.numerics.controls import other_image
 from sweep.numerics.finite import check_finite, fail_with
-from sweep.numerics.masking import removed_count
+from sweep.numerics.masking import Ranking, removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import finetune, relevance
-from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
+from sweep.stages.cost import FILE_BYTES, LINEAR_FLOPS, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef, Reference
 from sweep.stages.stage import Ranker, Rows, Stage, UnitRows, chunked, once_per_plan
 from sweep.storage.schemas import MASKED_CELLS, SCHEMAS
 from sweep.storage.store import Parts, Store, Unit
-from sweep.study import Masking
+from sweep.study import SOURCELESS, Masking
 
 CHUNK = 8 * relevance.CHUNK
 """Images per unit; a whole number of chunks of maps."""
 BLOCK = 256
 """Destinations that one matrix product answers for, and that share a unit where only cells are kept."""
 
-Place = tuple[str, str, int, int]
-"""A unit's source, backbone, block of destinations and chunk of images."""
+OWN = "none"
+"""The control of what is no control: a mask by the source's map of the very image."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A way to mask every image: by a model's map of it, or by a control."""
+
+    source: str
+    """The model; 'random-k' or 'blocks-k' where none is asked."""
+    control: str = OWN
+    draw: int = 1
+
+    @property
+    def name(self) -> str:
+        """Tells it from all others."""
+        made = self.control == OWN or self.control in SOURCELESS
+        return self.source if made else f"{self.source}.{self.control}-{self.draw}"
+
+    @property
+    def of_model(self) -> bool:
+        """Whether it is made from a model's maps."""
+        return self.control not in SOURCELESS
+
+
+Place = tuple[Mask, str, int, int]
+"""A unit's mask, backbone, block of destinations and chunk of images."""
 
 
 @once_per_plan
@@ -48,15 +75,45 @@ def map_chunks_of(plan: Plan, chunk: int) -> range:
 
 
 @once_per_plan
-def random_sources(plan: Plan) -> list[str]:
-    """Names of the random masks."""
-    return [f"random-{k}" for k in range(1, plan.study.masking.random_masks + 1)]
+def masks(plan: Plan) -> list[Mask]:
+    """All masks: each model's own with its controls, then those without a source."""
+    controls = plan.study.masking.drawn_controls
+    found = []
+    for model in plan.models:
+        found.append(Mask(model.id))
+        found += [Mask(model.id, control, draw) for control, draw in controls if control not in SOURCELESS]
+    found += [
+        Mask(f"{SOURCELESS[control]}-{draw}", control, draw)
+        for control, draw in controls
+        if control in SOURCELESS
+    ]
+    return found
 
 
 @once_per_plan
-def sources(plan: Plan) -> list[str]:
-    """Names of everything that makes masks: the models, then the random masks."""
-    return [*(model.id for model in plan.models), *random_sources(plan)]
+def random_sources(plan: Plan) -> list[str]:
+    """Names of the random orders of the pixels."""
+    return [mask.source for mask in masks(plan) if mask.control == "scattered"]
+
+
+@once_per_plan
+def _partners(plan: Plan) -> Callable[[str, int, int], tuple[int, ...]]:
+    """For a source, a draw and a chunk: for each image of the chunk, the place among the selected images of another one.
+
+    Both are of different classes of the source's task. The other one is of the same chunk unless that has one class only,
+    so that few maps are read.
+    """
+    keys = [key for _, key in plan.image_keys(plan.selected)]
+
+    @cache
+    def found(source: str, draw: int, chunk: int) -> tuple[int, ...]:
+        labels = np.asarray(plan.model[source].labels)[list(plan.selected)]
+        own = np.arange(chunk * CHUNK, chunk * CHUNK + len(chunks(plan)[chunk]))
+        pool = own if len(set(labels[own])) > 1 else np.arange(len(labels))
+        drawn = pool[other_image(source, [keys[place] for place in pool], labels[pool], draw)]
+        return tuple(drawn[np.isin(pool, own)].tolist())
+
+    return found
 
 
 @once_per_plan
@@ -88,92 +145,119 @@ def units(plan: Plan) -> Mapping[Place, tuple[Unit, ...]]:
     Where only cells are kept, a further model on a backbone renews the backbone's last block, which costs no pass more:
     the new model needs the same ones.
     """
-    settings = plan.study.masking.model_dump(exclude={"random_masks"})
+    settings = plan.study.masking.model_dump(exclude={"controls", "control_draws"})
     found = {}
     for c, chunk in enumerate(chunks(plan)):
         images = plan.image_keys(chunk)
-        for source in sources(plan):
-            made_by = _made_by(plan, source, c)
+        for mask in masks(plan):
+            made_by = _made_by(plan, mask, c)
             if made_by is None:
                 continue
-            masks = key_of("masked", made_by, settings, images)
+            masked = key_of("masked", made_by, settings, images)
             for backbone, own in blocks(plan).items():
                 for b, block in enumerate(own):
-                    found[source, backbone, b, c] = tuple(
-                        _unit(plan, source, f"{backbone}.{b:04d}", [block[i] for i in group], masks, c)
+                    found[mask, backbone, b, c] = tuple(
+                        _unit(plan, mask, f"{backbone}.{b:04d}", [block[i] for i in group], masked, c)
                         for group in groups(plan, block)
                     )
     return found
 
 
-def _made_by(plan: Plan, source: str, chunk: int) -> list[str] | None:
-    """What determines a source's masks of a chunk; None where the maps for it are among the plan's gaps."""
-    if source in random_sources(plan):
-        return [source]
-    maps = relevance.units_of_chunks(plan, source, map_chunks_of(plan, chunk))
-    return None if maps is None else [unit.key for unit in maps]
+def _maps(plan: Plan, mask: Mask, chunk: int) -> tuple[Unit, ...] | None:
+    """The maps that a mask is made from; None where some are among the plan's gaps."""
+    if not mask.of_model:
+        return ()
+    wanted = map_chunks_of(plan, chunk)
+    if mask.control == "other_image":
+        first = chunk * CHUNK
+        partners = _partners(plan)(mask.source, mask.draw, chunk)
+        if any(not first <= partner < first + CHUNK for partner in partners):
+            wanted = range(len(relevance.chunks(plan)))
+    return relevance.units_of_chunks(plan, mask.source, wanted)
 
 
-def _unit(plan: Plan, source: str, block: str, models: Sequence[Model], masks: str, c: int) -> Unit:
-    cells = plan.study.masking.granularity == "cell"
-    rows = len(plan.study.masking.percents) * (len(models) if cells else len(chunks(plan)[c]))
-    key = key_of(masks, [model.key for model in models])
-    return Unit("masked", f"{source}--{block if cells else models[0].id}.{c:04d}", key, rows)
+def _made_by(plan: Plan, mask: Mask, chunk: int) -> list[Any] | None:
+    """What determines a mask of a chunk; None where the maps for it are among the plan's gaps."""
+    maps = _maps(plan, mask, chunk)
+    if maps is None:
+        return None
+    partners: list[str] = []
+    if mask.control == "other_image":
+        places = _partners(plan)(mask.source, mask.draw, chunk)
+        partners = [key for _, key in plan.image_keys([plan.selected[place] for place in places])]
+    return [mask.name, partners, [unit.key for unit in maps]]
+
+
+def _unit(plan: Plan, mask: Mask, block: str, models: Sequence[Model], masked: str, c: int) -> Unit:
+    masking = plan.study.masking
+    cells = masking.granularity == "cell"
+    rows = len(masking.fills) * len(masking.percents) * (len(models) if cells else len(chunks(plan)[c]))
+    key = key_of(masked, [model.key for model in models])
+    return Unit("masked", f"{mask.name}--{block if cells else models[0].id}.{c:04d}", key, rows)
 
 
 def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
-    for (source, backbone, b, c), own in units(plan).items():
+    for (mask, backbone, b, c), own in units(plan).items():
         block = blocks(plan)[backbone][b]
-        made = source not in random_sources(plan)
-        maps = relevance.units_of_chunks(plan, source, map_chunks_of(plan, c)) if made else ()
+        maps = _maps(plan, mask, c) or ()
         for group, unit in zip(groups(plan, block), own, strict=True):
-            yield unit, (*(finetune.model_units(plan)[block[i].id] for i in group), *(maps or ()))
+            yield unit, (*(finetune.model_units(plan)[block[i].id] for i in group), *maps)
 
 
 def _cost(size: Size) -> StageCost:
     mask_chunks = ceil(size.mapped / CHUNK)
     in_blocks = size.backbones * ceil(size.models / size.backbones / BLOCK)
-    count = size.sources * (in_blocks if size.cells else size.models) * mask_chunks
-    evaluated = size.sources * size.partial_levels * size.mapped
+    count = size.masks * (in_blocks if size.cells else size.models) * mask_chunks
+    evaluated = size.masks * size.partial_levels * size.mapped * size.fills
     passes = size.backbones * evaluated
+    imputed = passes / size.fills * size.linear * size.pixels * LINEAR_FLOPS
     row_bytes = ROW_BYTES["cells"] * mask_chunks if size.cells else ROW_BYTES["masked"] * size.mapped
     return StageCost(
         "masking",
         count,
         passes,
-        passes * size.mean_flops,
+        passes * size.mean_flops + imputed,
         size.models * evaluated * size.readout_flops,
-        size.sources * size.models * size.levels * row_bytes + count * FILE_BYTES,
+        size.masks * size.models * size.levels * size.fills * row_bytes + count * FILE_BYTES,
     )
 
 
 def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["MaskedPiece"]:
-    """A source's pixels are ranked once, when its first piece is drawn, for all backbones."""
+    """A mask's pixels are ranked once, when its first piece is drawn, for all backbones."""
     masking = plan.study.masking
     relatives = store.relatives(missing)
-    settings = masking.model_dump(exclude={"random_masks", "percents"})
+    settings = masking.model_dump(exclude={"controls", "control_draws", "percents", "fills"})
     for c, chunk in enumerate(chunks(plan)):
-        for source in sources(plan):
-            made_by, ranks = _made_by(plan, source, c), None
+        for mask in masks(plan):
+            made_by, ranks = _made_by(plan, mask, c), None
             if made_by is None:
                 continue
             base = key_of("masked parts", made_by, settings, plan.image_keys(chunk))
             for backbone in plan.backbones:
-                wanted = tuple(_blocks(plan, source, backbone, c, missing, relatives))
+                wanted = tuple(_blocks(plan, mask, backbone, c, missing, relatives))
                 if not wanted:
                     continue
-                if ranks is None and source in random_sources(plan):
-                    keys = [plan.images.keys[index] for index in chunk]
-                    ranks = ranker.of_random(source, keys, plan.study.dataset.input_size**2)
-                elif ranks is None:
-                    maps = [relevance.units(plan)[source, m] for m in map_chunks_of(plan, c)]
-                    ranks = ranker.of_maps(store, maps, masking.order)
-                yield MaskedPiece(source, ranks, backbone, chunk, masking, wanted, base)
+                if ranks is None:
+                    ranks = _ranks(plan, store, mask, c, ranker)
+                yield MaskedPiece(mask, ranks, backbone, chunk, masking, wanted, base)
+
+
+def _ranks(plan: Plan, store: Store, mask: Mask, chunk: int, ranker: Ranker) -> Reference:
+    maps = _maps(plan, mask, chunk)
+    if not maps:
+        keys = [plan.images.keys[index] for index in chunks(plan)[chunk]]
+        return ranker.of_random(mask.source, mask.control, keys, plan.study.dataset.input_size)
+    rows: tuple[int, ...] = ()
+    if mask.control == "other_image":
+        first = 0 if len(maps) > len(map_chunks_of(plan, chunk)) else chunk * CHUNK
+        rows = tuple(place - first for place in _partners(plan)(mask.source, mask.draw, chunk))
+    ranking = Ranking(plan.study.masking.order, plan.study.masking.regions, mask.control == "mean_map", rows)
+    return ranker.of_maps(store, maps, ranking)
 
 
 def _blocks(
     plan: Plan,
-    source: str,
+    mask: Mask,
     backbone: str,
     chunk: int,
     missing: set[Unit],
@@ -181,7 +265,7 @@ def _blocks(
 ) -> Iterator["Block"]:
     """The blocks of which anything is missing: whole, because a product's last bits depend on its width."""
     for b, block in enumerate(blocks(plan)[backbone]):
-        own = zip(groups(plan, block), units(plan)[source, backbone, b, chunk], strict=True)
+        own = zip(groups(plan, block), units(plan)[mask, backbone, b, chunk], strict=True)
         wanted = tuple(Destinations(group, unit, relatives[unit]) for group, unit in own if unit in missing)
         if wanted:
             yield Block(tuple(finetune.refer(plan, model) for model in block), wanted)
@@ -224,17 +308,17 @@ class Block:
 
 @dataclass(frozen=True)
 class MaskedPiece:
-    """One source's masks on the inputs of all destinations that share a backbone."""
+    """One mask on the inputs of all destinations that share a backbone."""
 
-    source: str
+    mask: Mask
     ranks: Reference
-    """Order in which the source's pixels are removed, int32 (image, pixel)."""
+    """Order in which its pixels are removed, int32 (image, pixel)."""
     backbone: str
     images: tuple[int, ...]
     masking: Masking
     blocks: tuple[Block, ...]
     base: str
-    """Key of what all rows share: the source's maps, the images and the settings but for the percents."""
+    """Key of what all rows share: the mask's maps, the images and the settings but for percents and fills."""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -243,7 +327,7 @@ class MaskedPiece:
 
     def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Pass the masked images through the backbone at every level that no stored unit holds already."""
-        percents = self.masking.percents
+        tried = self._tried
         wanted = [(block, one) for block in self.blocks for one in block.wanted]
         parts = {one.unit: self._parts(block, one) for block, one in wanted}
         stored = {
@@ -253,11 +337,11 @@ class MaskedPiece:
             {
                 level
                 for _, one in wanted
-                for level in range(len(percents))
+                for level in range(len(tried))
                 if any((place, level) not in stored[one.unit] for place in range(len(one.positions)))
             }
         )
-        features = self._features(loaded, [percents[level] for level in levels])
+        features = self._features(loaded, [tried[level] for level in levels])
         cells = self.masking.granularity == "cell"
         schema = MASKED_CELLS if cells else SCHEMAS["masked"]
         rows_of = self._cell if cells else self._image_rows
@@ -273,10 +357,10 @@ class MaskedPiece:
                 try:
                     for place, position in enumerate(one.positions):
                         model = block.destinations[position]
-                        for level, percent in enumerate(percents):
+                        for level, (fill, percent) in enumerate(tried):
                             rows = stored[one.unit].get((place, level))
                             if rows is None:
-                                computed = rows_of(loaded, percent, model, logits[level][position])
+                                computed = rows_of(loaded, fill, percent, model, logits[level][position])
                                 rows = pa.table(dict(computed)).cast(schema)
                             tables.append(rows)
                 except WorkError as problem:  # costs this unit, and no other
@@ -287,13 +371,21 @@ class MaskedPiece:
 
     def _parts(self, block: Block, wanted: Destinations) -> Parts:
         keys = tuple(block.destinations[position].key for position in wanted.positions)
-        return Parts(self.base, keys, tuple(repr(float(percent)) for percent in self.masking.percents))
+        return Parts(self.base, keys, tuple(f"{fill} {float(percent)!r}" for fill, percent in self._tried))
 
-    def _image_rows(self, loaded: Loaded, percent: float, model: ModelRef, logits: Any) -> Rows:
+    @property
+    def _tried(self) -> list[tuple[str, float]]:
+        """Every fill at every percent."""
+        return [(fill, percent) for fill in self.masking.fills for percent in self.masking.percents]
+
+    def _image_rows(self, loaded: Loaded, fill: str, percent: float, model: ModelRef, logits: Any) -> Rows:
         self._check(loaded, model, logits)
         targets, predicted = loaded.targets(model, self.images), logits.argmax(axis=1)
         return {
-            "source_id": [self.source] * len(logits),
+            "source_id": [self.mask.source] * len(logits),
+            "control": [self.mask.control] * len(logits),
+            "draw": np.full(len(logits), self.mask.draw, np.int32),
+            "fill": [fill] * len(logits),
             "destination_id": [model.id] * len(logits),
             "percent": np.full(len(logits), percent, np.float64),
             "image_id": loaded.ids(self.images),
@@ -304,13 +396,16 @@ class MaskedPiece:
 
     def _check(self, loaded: Loaded, model: ModelRef, logits: Any) -> None:
         check_finite(
-            logits, f"logits of the model {model.id}, masked by {self.source}", loaded.ids(self.images)
+            logits, f"logits of the model {model.id}, masked by {self.mask.name}", loaded.ids(self.images)
         )
 
-    def _cell(self, loaded: Loaded, percent: float, model: ModelRef, logits: Any) -> Rows:
+    def _cell(self, loaded: Loaded, fill: str, percent: float, model: ModelRef, logits: Any) -> Rows:
         self._check(loaded, model, logits)
         return {
-            "source_id": [self.source],
+            "source_id": [self.mask.source],
+            "control": [self.mask.control],
+            "draw": np.asarray([self.mask.draw], np.int32),
+            "fill": [fill],
             "destination_id": [model.id],
             "percent": [float(percent)],
             "n": np.asarray([len(logits)], np.int32),
@@ -319,25 +414,28 @@ class MaskedPiece:
             ),
         }
 
-    def _features(self, loaded: Loaded, percents: Sequence[float]) -> list[Any]:
-        """Features (image, feature) at some levels; those no mask can change are computed once for all sources."""
-        if not percents:
+    def _features(self, loaded: Loaded, levels: Sequence[tuple[str, float]]) -> list[Any]:
+        """Features (image, feature) at some levels; those no mask can change are computed once for all masks."""
+        if not levels:
             return []
         ranks = loaded.get(self.ranks)
         pixels = ranks.shape[1]
-        counts = [removed_count(percent, pixels) for percent in percents]
-        levels: dict[int, Any] = {}
-        if 0 in counts:
-            levels[0] = loaded.unmasked(self.backbone, self.images)
-        if pixels in counts:
-            levels[pixels] = loaded.all_removed(self.backbone, self.images, self.masking.fill)
-        partial = sorted(set(counts) - set(levels))
-        if partial:
-            computed = loaded.evaluator(self.backbone).masked_features(
-                loaded.inputs(self.backbone, self.images),
-                loaded.replacement(self.backbone, self.images, self.masking.fill),
-                ranks,
-                partial,
-            )
-            levels |= dict(zip(partial, computed, strict=True))
-        return [levels[count] for count in counts]
+        places = [(fill, removed_count(percent, pixels)) for fill, percent in levels]
+        found: dict[tuple[str, int], Any] = {}
+        for fill, count in dict.fromkeys(places):
+            if count == 0:
+                found[fill, count] = loaded.unmasked(self.backbone, self.images)
+            elif count == pixels:
+                found[fill, count] = loaded.all_removed(self.backbone, self.images, fill)
+        evaluator = loaded.evaluator(self.backbone)
+        for fill in dict.fromkeys(fill for fill, _ in places):
+            partial = sorted({count for own, count in places if own == fill and (fill, count) not in found})
+            if partial:
+                computed = evaluator.masked_features(
+                    loaded.inputs(self.backbone, self.images),
+                    loaded.replacement(self.backbone, self.images, fill, self.mask.name),
+                    ranks,
+                    partial,
+                )
+                found |= {(fill, count): one for count, one in zip(partial, computed, strict=True)}
+        return [found[place] for place in places]

@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from sweep.numerics.masking import Ranking
 from sweep.plan import Plan
 from sweep.stages.cost import Size, StageCost
 from sweep.stages.loaded import Loaded
@@ -44,12 +45,12 @@ class Piece(Protocol):
 class Ranker(Protocol):
     """Ranks the pixels of a source's masks once, for all workers; gives references that `Loaded.get` resolves."""
 
-    def of_maps(self, store: Store, maps: Sequence[Unit], order: Any) -> Any:
-        """Ranks int32 (image, pixel) of the stored maps of one source."""
+    def of_maps(self, store: Store, maps: Sequence[Unit], ranking: Ranking) -> Any:
+        """Ranks int32 (image, pixel) made from the stored maps of one source."""
         ...
 
-    def of_random(self, mask: str, image_keys: Sequence[str], pixels: int) -> Any:
-        """Ranks of a random order of the pixels."""
+    def of_random(self, mask: str, control: str, image_keys: Sequence[str], size: int) -> Any:
+        """Ranks of a random order of the pixels, or of blocks of pixels, of images of `size` pixels a side."""
         ...
 
 

@@ -98,7 +98,16 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "masked": pa.schema(
         [
-            _field("source_id", _S, "the model whose map made the mask, or 'random-k'"),
+            _field(
+                "source_id", _S, "the model whose map made the mask; 'random-k' or 'blocks-k' where none did"
+            ),
+            _field(
+                "control",
+                _S,
+                "'none' = a mask by the source's map of the very image; else the control that stands beside it",
+            ),
+            _field("draw", _I, "draw of the control, counted from 1; 1 where nothing is drawn"),
+            _field("fill", _S, "what removed pixels became"),
             _field("destination_id", _S, "the model that sees the masked image"),
             _field("percent", _D, "share of pixels removed, percent"),
             _field("image_id", _S, "the image"),
@@ -124,7 +133,10 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 MASKED_CELLS = pa.schema(
     [
-        *(SCHEMAS["masked"].field(name) for name in ("source_id", "destination_id", "percent")),
+        *(
+            SCHEMAS["masked"].field(name)
+            for name in ("source_id", "control", "draw", "fill", "destination_id", "percent")
+        ),
         _field("n", _I, "images evaluated; rows of the same source, destination and percent add up"),
         _field("correct", _I, "how many of them the destination classified correctly"),
     ]

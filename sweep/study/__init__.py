@@ -1,17 +1,18 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
+from sweep.study.masking import SOURCELESS, Masking
 from sweep.study.reading import Study, load_study, parse_study, read_study
 from sweep.study.settings import (
     Cell,
     Dataset,
     Finetune,
-    Masking,
     Pretraining,
     RelevanceImages,
     on_pixel_scale,
 )
 
 __all__ = [
+    "SOURCELESS",
     "Cell",
     "Dataset",
     "Finetune",

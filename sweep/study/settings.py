@@ -12,6 +12,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sweep.keys import sortable
+from sweep.study.base import Settings
+from sweep.study.masking import Masking
 from sweep.study.names import bad_names
 from sweep.study.problems import refuse, shortened
 
@@ -20,12 +22,6 @@ LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
 Epochs = Annotated[int, Field(ge=1, le=2**31 - 1)]
 INT64 = 2**63 - 1
 """The largest whole number that tables and queries hold."""
-
-
-class Settings(BaseModel):
-    """Base of every block: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Dataset(Settings):
@@ -181,33 +177,6 @@ class Relevance(Settings):
     composite: Annotated[str | dict[str, Any], pydantic.BeforeValidator(_composite)] = "preset_a_flat"
     bias: Literal["innvestigate", "split"] = "innvestigate"
     images: RelevanceImages = RelevanceImages()
-
-
-Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Masking(Settings):
-    """Which pixels are removed from the destination's input."""
-
-    percents: Annotated[tuple[Percent, ...], Field(min_length=1)] = (0, 0.1, 0.316, 1, 3.16, 10, 31.6, 100)
-    """Shares of pixels to remove."""
-    order: Literal["absolute", "positive", "negative", "least"] = "absolute"
-    """Which pixels go first: those of the highest absolute relevance, the most positive, the most negative, or those of the
-    lowest absolute relevance."""
-    fill: Literal["mean", "zero", "grey", "noise", "blur"] = "mean"
-    """What a removed pixel becomes: the channel mean, black, mid-grey, uniform noise, or the blurred image."""
-    random_masks: Annotated[int, Field(ge=0)] = 1
-    """How many random orders of the pixels serve as control sources."""
-    granularity: Literal["image", "cell"] = "image"
-    """Rows of the table `masked`: one per image, or only the count of correct images per source, destination and percent,
-    for studies with thousands of models."""
-
-    @field_validator("percents")
-    @classmethod
-    def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if list(value) != sorted(set(value)):
-            raise ValueError("must rise, each percent once")
-        return value
 
 
 class Analysis(Settings):

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from sweep.actors.ranks import RETRIES, Rankers
-from sweep.numerics.masking import random_ranks, removal_ranks
+from sweep.numerics.masking import Ranking, random_ranks, removal_ranks
 from sweep.storage.store import Store
 from tests.actors.maps import store_maps
 from tests.chaos.harness import kill, named, wait_until
@@ -35,8 +35,8 @@ def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: P
     unit, twice = store_maps(store, "first", MAPS), np.concatenate([MAPS, MAPS])
     for _ in range(2):
         refs: list[Any] = [
-            rankers.of_maps(store, [unit, unit], "least"),
-            rankers.of_random("random-2", ["x", "y"], 16),
+            rankers.of_maps(store, [unit, unit], Ranking("least")),
+            rankers.of_random("random-2", "scattered", ["x", "y"], 4),
         ]
         of_maps, of_random = ray.get(refs)
         np.testing.assert_array_equal(of_maps, removal_ranks(twice, "least"))
@@ -49,19 +49,19 @@ def test_ranks_are_those_made_by_hand_also_after_a_ranker_was_killed(tmp_path: P
 def test_maps_that_kill_a_ranker_are_given_up_and_the_others_are_ranked(tmp_path: Path) -> None:
     store, rankers = LethalStore(str(tmp_path)), Rankers()
     good, poisoned = store_maps(store, "good", MAPS), store_maps(store, "poisoned", MAPS)
-    bad = rankers.of_maps(store, [poisoned], "absolute")
+    bad = rankers.of_maps(store, [poisoned], Ranking("absolute"))
     with pytest.raises(ray.exceptions.RayError):
         ray.get(bad)
     # A try that is sent to the dead process before Ray hears of its end is one of the retries too.
     assert 1 <= len((tmp_path / "deaths").read_text()) <= 1 + RETRIES
-    after: Any = rankers.of_maps(store, [good], "absolute")
+    after: Any = rankers.of_maps(store, [good], Ranking("absolute"))
     np.testing.assert_array_equal(ray.get(after), removal_ranks(MAPS, "absolute"))
 
 
 def test_rankers_end_with_the_stage(tmp_path: Path) -> None:
     # What was killed above may have started again just before it was let go.
     before, rankers = set(processes()), Rankers()
-    last: Any = rankers.of_random("random-1", ["x"], 16)
+    last: Any = rankers.of_random("random-1", "scattered", ["x"], 4)
     del rankers
     assert ray.get(last).shape == (1, 16)
     del last  # as long as it could get lost, Ray keeps what could make it anew

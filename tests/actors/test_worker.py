@@ -15,7 +15,7 @@ from sweep.actors.cluster import share_context
 from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import Worker
 from sweep.errors import WorkError
-from sweep.numerics.masking import random_ranks
+from sweep.numerics.masking import Ranking, random_ranks
 from sweep.plan import Model, Plan, make_plan
 from sweep.stages import columns_of, features, finetune, masking, predictions, relevance, similarity
 from sweep.storage.arrays import lists, matrix
@@ -120,7 +120,7 @@ def test_a_destination_whose_logits_overflow_costs_the_others_nothing(finetuned:
     plan = finetuned.plan
     block = masking.blocks(plan)["first"][0]
     finetuned.weigh(block[0], np.full((FEATURES, len(block[0].classes)), 3e38, np.float32))
-    units = masking.units(plan)["random-1", "first", 0, 0]
+    units = masking.units(plan)[masking.masks(plan)[-1], "first", 0, 0]
     reason = refused(lambda: finetuned.do("masking", units))
     assert reason.startswith(
         f"logits of the model {block[0].id}, masked by random-1: not finite for image 'p00-v2'"
@@ -142,7 +142,9 @@ def test_stored_maps_are_neither_compared_nor_ranked_where_they_are_not_finite(f
     first = finetuned.plan.models[0]
     stored = spoil(finetuned, first, np.nan)
     expected = f"stored maps of the model {first.id}: not finite for image 'p01-v2' (1 of 6 images)"
-    assert refused(lambda: _Ranker(None).of_maps(finetuned.store, [stored], "absolute")).startswith(expected)
+    assert refused(lambda: _Ranker(None).of_maps(finetuned.store, [stored], Ranking("absolute"))).startswith(
+        expected
+    )
     pair = [
         unit
         for place, unit in similarity.units(finetuned.plan).items()
@@ -155,5 +157,5 @@ def test_stored_maps_are_neither_compared_nor_ranked_where_they_are_not_finite(f
 def test_a_map_of_zeros_does_not_mask_from_the_top_down(finetuned: Finetuned) -> None:
     model = finetuned.plan.models[0]
     stored = spoil(finetuned, model, 0)
-    ranks = _Ranker(None).of_maps(finetuned.store, [stored], "absolute")
+    ranks = _Ranker(None).of_maps(finetuned.store, [stored], Ranking("absolute"))
     np.testing.assert_array_equal(ranks[1:2], random_ranks(model.id, ["p01-v2"], 1024))

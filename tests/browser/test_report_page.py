@@ -51,7 +51,7 @@ def test_a_figure_grows_on_enter_and_shrinks_on_escape(browser: Browser, address
     from selenium.webdriver.common.keys import Keys
 
     browser.show(address, *DESKTOP)
-    button = browser.driver.find_element("css selector", "#accuracy_curves .zoom")
+    button = browser.driver.find_element("css selector", "#accuracy_curves_mean .zoom")
     small = button.find_element("tag name", "img")
     before = small.size["width"]
     button.send_keys(Keys.ENTER)
@@ -69,7 +69,7 @@ def test_a_figure_grows_on_enter_and_shrinks_on_escape(browser: Browser, address
 
 def test_a_figure_can_be_seen_large_on_a_phone(browser: Browser, address: str) -> None:
     browser.show(address, *PHONE, mobile=True)
-    button = browser.driver.find_element("css selector", "#accuracy_curves .zoom")
+    button = browser.driver.find_element("css selector", "#accuracy_curves_mean .zoom")
     browser.driver.execute_script("arguments[0].click()", button)
     image = browser.driver.find_element("css selector", "#large img")
     assert image.size["width"] >= 800  # to be moved about in its frame

@@ -168,9 +168,10 @@ def test_the_imagenet_weights_have_the_published_widths(shared: Path) -> None:
 def test_models_for_keras_are_the_same_whatever_keras_is_set_to() -> None:
     import keras
 
-    before = keras.config.floatx(), keras.config.image_data_format()
+    before = keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy()
     try:
         keras.config.set_floatx("float16")
+        keras.config.set_dtype_policy("float16")
         keras.config.set_image_data_format("channels_first")
         model = keras_model(narrow_layers("w"), 32, np.ones((16, 2), np.float32), np.zeros(2, np.float32))
         assert model.output_shape == (None, 2)
@@ -179,6 +180,7 @@ def test_models_for_keras_are_the_same_whatever_keras_is_set_to() -> None:
     finally:
         keras.config.set_floatx(before[0])
         keras.config.set_image_data_format(before[1])
+        keras.config.set_dtype_policy(before[2])
 
 
 def test_where_fetched_files_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from sweep.lrp import forward
 from sweep.models.network import backbone_network
 from sweep.models.weights import Preprocessing
 from sweep.numerics import evaluation
-from sweep.numerics.evaluation import Evaluator, Readouts
+from sweep.numerics.evaluation import Evaluator, Readouts, SameForAllMasks
 from sweep.numerics.masking import masked, random_ranks, replacements
 from sweep.numerics.readout import Readout
 from tests.studies import narrow_layers
@@ -33,7 +33,7 @@ def test_every_level_equals_a_mask_made_by_hand(
     instead = replacements(fill, PIXELS, KEYS, preprocess)  # type: ignore[arg-type]
     ranks = random_ranks("random-1", KEYS, 32 * 32)
     counts = [0, 3, 400, 1024]
-    levels = Evaluator(NETWORK).masked_features(inputs, instead, ranks, counts)
+    levels = Evaluator(NETWORK).masked_features(inputs, SameForAllMasks(instead), ranks, counts)
     for count, level in zip(counts, levels, strict=True):
         for image in range(5):
             own = instead[0 if len(instead) == 1 else image]

@@ -12,6 +12,7 @@ from sweep.numerics.masking import (
     Order,
     masked,
     random_ranks,
+    region_ranks,
     removal_ranks,
     removed_count,
     replacements,
@@ -35,6 +36,39 @@ def test_ranks_follow_relevance_then_position(maps: np.ndarray, order: Order) ->
     for own, ranks in zip(maps, removal_ranks(maps, order), strict=True):
         slow = sorted(range(len(own)), key=lambda pixel: (SLOW[order](float(own[pixel])), pixel))
         assert [slow.index(pixel) for pixel in range(len(own))] == ranks.tolist()
+
+
+@st.composite
+def maps_and_shape(draw: st.DrawFn) -> tuple[np.ndarray, tuple[int, int]]:
+    """Two maps of any small size, with ties."""
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    values = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 0.5, 1.0])
+    return draw(hnp.arrays(np.float32, (2, shape[0] * shape[1]), elements=values)), shape
+
+
+@given(maps_and_shape(), st.integers(1, 10))
+@settings(deadline=None)
+def test_regions_go_by_summed_relevance_then_position_and_whole(
+    drawn: tuple[np.ndarray, tuple[int, int]], side: int
+) -> None:
+    maps, (height, width) = drawn
+    all_ranks = region_ranks(maps, (height, width), side)
+    assert all_ranks.dtype == np.int32
+    for own, ranks in zip(maps, all_ranks, strict=True):
+        regions: dict[tuple[int, int], list[int]] = {}
+        for pixel in range(len(own)):
+            regions.setdefault((pixel // width // side, pixel % width // side), []).append(pixel)
+        sums = {place: sum(abs(float(own[pixel])) for pixel in pixels) for place, pixels in regions.items()}
+        slow = [
+            pixel for place in sorted(regions, key=lambda at: (-sums[at], at)) for pixel in regions[place]
+        ]
+        assert np.argsort(ranks).tolist() == slow
+
+
+def test_regions_of_one_pixel_are_pixels_and_one_of_the_whole_image_goes_row_by_row() -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 35)).astype(np.float32)
+    np.testing.assert_array_equal(region_ranks(maps, (5, 7), 1), removal_ranks(maps))
+    np.testing.assert_array_equal(region_ranks(maps, (5, 7), 7), np.tile(np.arange(35), (3, 1)))
 
 
 @pytest.mark.parametrize("order", list(SLOW))

@@ -1,6 +1,7 @@
 """Studies made of random numbers, written as the Parquet files a real study leaves."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -40,10 +41,16 @@ class Study:
     percents: Sequence[float] = PERCENTS
     n_images: int = 12
     n_random: int = 2
+    n_blocks: int = 0
+    fills: Sequence[str] = ("linear",)
+    controls: dict[str, int] = field(default_factory=dict)
+    """Draws of each control of a source model, by its name."""
     missing: set[tuple[str, str]] = field(default_factory=set)
-    """(source, destination) pairs that were not evaluated."""
+    """(source, destination) pairs that were not evaluated, with any control."""
     accuracy: Callable[[np.random.Generator, str, str, float], float] | None = None
     """Probability of a correct answer from (generator, source, destination, percent)."""
+    chance: Callable[["Mask"], float] | None = None
+    """The same from all there is to know of a mask; goes before `accuracy`."""
     seed: int = 0
     granularity: str = "image"
     """'image': one row of `masked` per image; 'cell': counts, one row per chunk of images."""
@@ -53,6 +60,46 @@ class Study:
     @property
     def sources(self) -> list[str]:
         return [model.model_id for model in self.models] + [f"random-{k + 1}" for k in range(self.n_random)]
+
+    def masks(self) -> Iterator["Mask"]:
+        """Every mask at every level on every destination, but for what is missing."""
+        kinds = [
+            (source, "scattered" if source.startswith("random-") else "none", 1) for source in self.sources
+        ]
+        kinds += [(f"blocks-{k + 1}", "blocks", 1) for k in range(self.n_blocks)]
+        kinds += [
+            (model.model_id, control, draw)
+            for control, draws in self.controls.items()
+            for model in self.models
+            for draw in range(1, draws + 1)
+        ]
+        for fill, (source, control, draw), model in product(self.fills, kinds, self.models):
+            if (source, model.model_id) not in self.missing:
+                for percent in self.percents:
+                    yield Mask(source, control, draw, fill, model.model_id, percent)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What one row of `masked` per image stands for."""
+
+    source_id: str
+    control: str
+    draw: int
+    fill: str
+    destination_id: str
+    percent: float
+
+
+def known_transfer(transfer: float, own_loss: float = 0.4) -> Callable[[Mask], float]:
+    """Chances under which every model's own masks cost `own_loss`, and foreign ones `transfer` times as much."""
+
+    def chance(mask: Mask) -> float:
+        if mask.control != "none":
+            return 0.9
+        return 0.9 - own_loss * (1 if mask.source_id == mask.destination_id else transfer)
+
+    return chance
 
 
 def factorial(
@@ -194,24 +241,19 @@ def _write_predictions(
 
 def _write_masked(study: Study, root: Path, images: Sequence[str], rng: np.random.Generator) -> None:
     columns: dict[str, list[object]] = {name: [] for name in SCHEMAS["masked"].names}
-    for source in study.sources:
-        for model in study.models:
-            if (source, model.model_id) in study.missing:
-                continue
-            for percent in study.percents:
-                chance = (
-                    study.accuracy(rng, source, model.model_id, percent)
-                    if study.accuracy
-                    else float(rng.uniform(0.2, 1.0))
-                )
-                hits = rng.random(len(images)) < chance
-                columns["source_id"] += [source] * len(images)
-                columns["destination_id"] += [model.model_id] * len(images)
-                columns["percent"] += [percent] * len(images)
-                columns["image_id"] += list(images)
-                columns["predicted_class"] += ["x"] * len(images)
-                columns["correct"] += hits.tolist()
-                columns["target_logit"] += [0.0] * len(images)
+    for mask in study.masks():
+        if study.chance:
+            chance = study.chance(mask)
+        elif study.accuracy:
+            chance = study.accuracy(rng, mask.source_id, mask.destination_id, mask.percent)
+        else:
+            chance = float(rng.uniform(0.2, 1.0))
+        for name, value in dataclasses.asdict(mask).items():
+            columns[name] += [value] * len(images)
+        columns["image_id"] += list(images)
+        columns["predicted_class"] += ["x"] * len(images)
+        columns["correct"] += (rng.random(len(images)) < chance).tolist()
+        columns["target_logit"] += [0.0] * len(images)
     table = pa.table(columns, schema=SCHEMAS["masked"])
     if study.granularity == "cell":
         table = _counted(table, {image: i // study.chunk for i, image in enumerate(images)})
@@ -222,7 +264,8 @@ def _counted(rows: pa.Table, chunk_of: dict[str, int]) -> pa.Table:
     """Rows per image summed to one row per cell and chunk of images."""
     frame = rows.to_pandas()
     frame["chunk"] = frame["image_id"].map(chunk_of)
-    grouped = frame.groupby(["source_id", "destination_id", "percent", "chunk"], as_index=False)
+    keys = ["source_id", "control", "draw", "fill", "destination_id", "percent", "chunk"]
+    grouped = frame.groupby(keys, as_index=False)
     counts = grouped.agg(n=("correct", "size"), correct=("correct", "sum"))
     return pa.Table.from_pandas(counts[MASKED_CELLS.names], schema=MASKED_CELLS, preserve_index=False)
 
@@ -241,9 +284,12 @@ def _write_table(root: Path, name: str, table: pa.Table, files: int) -> None:
             pq.write_table(piece, folder / f"part-{part}.parquet")
 
 
-def expected_auc(root: Path, study: Study) -> pd.DataFrame:
-    """Mean AUC per destination and bin, from the files by pandas and not by SQL; complete pairs only."""
+def expected_auc(root: Path, study: Study, fill: str | None = None) -> pd.DataFrame:
+    """Mean AUC per destination and bin under one fill, from the files by pandas and not by SQL; complete pairs only."""
     masked = pd.read_parquet(root / "masked")
+    masked = masked[
+        (masked["fill"] == (fill or study.fills[0])) & masked["control"].isin(["none", "scattered", "blocks"])
+    ]
     models = {model.model_id: model for model in study.models}
     curves = (
         masked.groupby(["source_id", "destination_id", "percent"])["correct"]
@@ -266,7 +312,7 @@ def expected_auc(root: Path, study: Study) -> pd.DataFrame:
                 "task": model.task,
                 "extra": ", ".join(f"{name}={level}" for name, level in model.extra),
                 "condition": model.model_id.rpartition("-")[0],
-                "relation": relation(models[source], model) if source in models else "random",
+                "relation": relation(models[source], model) if source in models else source.partition("-")[0],
                 "auc": np.trapezoid(values[inside], x) / np.ptp(x),
                 "auc_linear": np.trapezoid(values, percents) / np.ptp(percents),
             }

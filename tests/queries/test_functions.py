@@ -54,6 +54,13 @@ def test_the_papers_own_p_values(
     assert np.round(p / 10.0**exponent, digits) == pytest.approx(printed / 10.0**exponent)
 
 
+@pytest.mark.parametrize("p", [0.95, 0.975])
+def test_quantiles_of_t(sql: duckdb.DuckDBPyConnection, p: float) -> None:
+    df = np.concatenate([np.linspace(1, 3, 41), np.linspace(3.1, 30, 50), [100, 1e3, 1e5]])
+    np.testing.assert_allclose(evaluate(sql, f"t_quantile({p}, df)", df=df), stats.t.ppf(p, df), rtol=1e-6)
+    assert sql.execute("SELECT t_quantile(0.95, 0.5), t_quantile(0.95, NULL)").fetchall() == [(None, None)]
+
+
 def test_f_over_a_wide_grid(sql: duckdb.DuckDBPyConnection) -> None:
     f, df1, df2 = (
         axis.ravel()

@@ -41,6 +41,7 @@ def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
         NAMES
     )
     assert {"effect_sizes", "map_similarity", "rank2"} <= set(NAMES)
+    assert {"equivalence", "error_consistency", "specific_loss", "transfer"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
@@ -103,6 +104,17 @@ def assert_shell_agrees(query: sweep.analysis.queries.Query, root: Path) -> None
         ("bins", {"draws": "many"}, "'many'"),
         ("bins", {"draws": "1; DROP TABLE auc"}, "DROP TABLE"),
         ("accuracy_curves", {"per": "model"}, "per is 'model' but must be one of: condition, destination"),
+        ("transfer", {"per": "model"}, "per is 'model' but must be one of: bin, pair"),
+        ("transfer", {"resamples": 1}, "resamples must be at least 10"),
+        ("equivalence", {"bound": 0}, "bound must be above 0"),
+        ("equivalence", {"bound": "much"}, "'much'"),
+        ("bins", {"fill": "gray"}, "fill is 'gray' but the fills of this study are: linear"),
+        ("pairwise", {"measure": "loss"}, "measure is 'loss' but must be one of: auc, specific_loss"),
+        (
+            "pairwise",
+            {"measure": "specific_loss", "control": "mean_map"},
+            "control is 'mean_map' but the controls of this study are: scattered",
+        ),
         ("pairwise", {"auc_axis": "cubic"}, "auc_axis is 'cubic' but must be one of: log, linear"),
         (
             "anova_source",

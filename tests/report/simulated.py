@@ -24,7 +24,9 @@ from sweep.storage.store import Store, Unit
 
 
 def simulate(plan: Plan, store: Store) -> None:
-    """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed, and how fast depends on the pair."""
+    """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed,
+    by how much depends on the pair, and controls hurt little.
+    """
     units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
     for path, rows in _filled(plan, store):
         unit = units.pop(path)
@@ -78,11 +80,11 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
             for other in (model.id for model in similarity.others(plan, place))
             for i in masking.chunks(plan)[c]
         ]  # fmt: skip
-    for (source, backbone, b, c), units in masking.units(plan).items():
+    for (mask, backbone, b, c), units in masking.units(plan).items():
         block = masking.blocks(plan)[backbone][b]
         models = [block[position] for group in masking.groups(plan, block) for position in group]
         for model, unit in zip(models, units, strict=True):
-            yield unit.path, list(_masked(plan, source, model.id, c))
+            yield unit.path, list(_masked(plan, mask, model.id, c))
 
 
 def readout(model_id: str, classes: int, features: int = 7) -> bytes:
@@ -100,14 +102,18 @@ def _ranking(draws: np.random.Generator, label: int, classes: int) -> list[int]:
     return [label, *(int(c) for c in draws.permutation(classes) if c != label)]
 
 
-def _masked(plan: Plan, source: str, destination: str, c: int) -> Iterator[dict[str, Any]]:
-    draws = generator("masked", source, destination, c)
-    strength = 1 if source.split("-")[0] == destination.split("-")[0] else 0.6
-    for percent in plan.study.masking.percents:
-        chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
-        for i in masking.chunks(plan)[c]:
-            yield {
-                "source_id": source, "destination_id": destination, "percent": percent,
-                "image_id": plan.images.ids[i], "predicted_class": "any", "correct": bool(draws.uniform() < chance),
-                "target_logit": 0.0,
-            }  # fmt: skip
+def _masked(plan: Plan, mask: masking.Mask, destination: str, c: int) -> Iterator[dict[str, Any]]:
+    draws = generator("masked", mask.name, destination, c)
+    strength = 1 if mask.source.split("-")[0] == destination.split("-")[0] else 0.6
+    if mask.control != masking.OWN:
+        strength *= 0.3
+    for fill in plan.study.masking.fills:
+        for percent in plan.study.masking.percents:
+            chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
+            for i in masking.chunks(plan)[c]:
+                yield {
+                    "source_id": mask.source, "control": mask.control, "draw": mask.draw, "fill": fill,
+                    "destination_id": destination, "percent": percent,
+                    "image_id": plan.images.ids[i], "predicted_class": "any", "correct": bool(draws.uniform() < chance),
+                    "target_logit": 0.0,
+                }  # fmt: skip

@@ -38,8 +38,9 @@ class Parsed(HTMLParser):
 
 
 FIGURES = {
-    "model_pairs", "conv1_kernels", "maps_across_models", "map_similarity", "masked_example", "initialisation_curves",
-    "accuracy_curves", "auc_matrix", "rank2_faces", "rank2_agreement",
+    "model_pairs", "conv1_kernels", "maps_across_models", "map_similarity", "masked_example", "rank2_faces",
+    "rank2_agreement", "transfer_matrix", "control_curves_mean", "initialisation_curves_mean",
+    "accuracy_curves_mean", "auc_matrix_mean",
 }  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def further_factors_but_one_seed_and_no_random_masks(study: SmallStudy) -> Small
             "schedule": {"short": {"epochs": 2}, "long": {"epochs": 6}},
             "pace": {"slow": {"learning_rate": 0.001}, "fast": {"learning_rate": 0.01}},
         },
-        masking={"random_masks": 0},
+        masking={"controls": []},
     )
 
 
@@ -150,8 +151,8 @@ def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
     [
         (
             further_factors_but_one_seed_and_no_random_masks,
-            {"initialisation_curves"},
-            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "no random orders",
+            {"initialisation_curves_mean", "control_curves_mean", "transfer_matrix"},
+            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "Controls remove as many pixels: none",
              "the study has no random masks", "other pace and schedule", "other pace, pretraining and schedule"],
         ),
         (
@@ -161,7 +162,7 @@ def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
         ),
         (
             two_classes_and_one_level,
-            {"rank2_faces", "rank2_agreement", "auc_matrix"},
+            {"rank2_faces", "rank2_agreement", "auc_matrix_mean", "transfer_matrix"},
             ["a task of more than two classes", "two masking levels between 0 and 100 percent"],
         ),
         (more_conditions_than_fit, set(), ["first 5 of 8 conditions", "8 of 16 models are drawn", "; and "]),
@@ -211,7 +212,7 @@ def test_a_study_with_gaps_has_a_report_that_says_first_what_is_missing(small_st
         assert said in text
         assert text.index(said) < text.index("What was asked")
         assert said in done.stderr
-    assert lost.id not in {row["destination_id"] for row in answers_of(plan, store).auc.to_pylist()}
+    assert lost.id not in {row["destination_id"] for row in answers_of(plan, store).auc["mean"].to_pylist()}
 
 
 def test_a_study_without_masks_has_no_report_and_one_line_says_what_is_missing(

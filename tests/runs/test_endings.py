@@ -57,8 +57,7 @@ def test_a_poisoned_model_is_tried_three_times_and_the_rest_goes_on(
     assert all(POISONED in path for path in missing if not path.startswith("similarity/"))
     # Its neighbours' masks are there: test_damaged_... finds them equal to those of an undisturbed run.
     assert (
-        sum(path.startswith("masked/") for path in missing)
-        == len(plan.models) + len(masking.sources(plan)) - 1
+        sum(path.startswith("masked/") for path in missing) == len(plan.models) + len(masking.masks(plan)) - 1
     )
     assert sorted(path.name for path in (root / "failures").iterdir()) == [
         f"models.{finetune.model_units(plan)[POISONED].name.removesuffix('.parquet')}.json"

@@ -29,8 +29,8 @@ def test_passes_count_what_the_stages_do() -> None:
     plan = make_plan(DEMO)
     costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_layers()))}
     assert costs["features"].passes == 2 * 1515
-    # 20 models and a random mask, six levels that remove some pixels, two backbones.
-    assert costs["masking"].passes == 21 * 6 * 101 * 2
+    # 20 models, a control of each and random pixels; four levels that remove some pixels, two backbones, two fills.
+    assert costs["masking"].passes == 41 * 4 * 101 * 2 * 2
     assert costs["finetune"].passes == costs["predictions"].passes == costs["similarity"].passes == 0
     # Two passes per image and backbone, and one per map, but for a first layer that needs a single channel.
     assert 2 * 2 * 101 * 0.95 < costs["relevance"].passes - 20 * 101 * 0.97 < 2 * 2 * 101 + 20 * 101 * 0.03
@@ -68,8 +68,8 @@ def test_masking_grows_with_models_squared_in_bytes_and_linearly_in_passes() -> 
     plan = make_plan(DEMO)
     size = size_of(plan, plan.load_layers())
     one, ten = stage_costs(size)[-1], stage_costs(scaled(size, 200, None))[-1]
-    assert ten.passes / one.passes == pytest.approx(201 / 21)
-    assert ten.bytes / one.bytes == pytest.approx(201 * 200 / (21 * 20))
+    assert ten.passes / one.passes == pytest.approx(401 / 41)
+    assert ten.bytes / one.bytes == pytest.approx(401 * 200 / (41 * 20))
     images = stage_costs(scaled(size, None, 15150))[-1]
     assert images.passes == 10 * one.passes
 

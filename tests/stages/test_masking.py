@@ -33,11 +33,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """First maps, or name of the random mask, of every ranking that was asked for."""
     asked: list[str] = []
 
-    def of_maps(self: Any, store: Store, maps: Any, order: str) -> str:
+    def of_maps(self: Any, store: Store, maps: Any, ranking: Any) -> str:
         asked.append(maps[0].label)
         return "ranks"
 
-    def of_random(self: Any, mask: str, keys: Any, pixels: int) -> str:
+    def of_random(self: Any, mask: str, control: str, keys: Any, size: int) -> str:
         asked.append(mask)
         return "ranks"
 
@@ -57,16 +57,16 @@ def pieces(plan: Plan, store: Store) -> list[MaskedPiece]:
 def test_a_unit_that_is_missing_brings_its_whole_block_and_one_ranking(
     plan: Plan, store: Store, asked: list[str]
 ) -> None:
-    first, second = masking.sources(plan)[0], masking.random_sources(plan)[0]
+    first, second = masking.masks(plan)[0], masking.masks(plan)[-1]
     lost = [
         unit
-        for (source, _, _, _), units in masking.units(plan).items()
-        if source in (first, second)
+        for (mask, _, _, _), units in masking.units(plan).items()
+        if mask in (first, second)
         for unit in units[1:2]
     ]
     store.set_aside((unit.path for unit in lost), ".elsewhere")
     made = pieces(plan, store)
-    assert [piece.source for piece in made] == [first, first, second, second]
+    assert [piece.mask for piece in made] == [first, first, second, second]
     assert sorted(unit.path for piece in made for unit in piece.units) == sorted(u.path for u in lost)
     for piece in made:
         (block,) = piece.blocks
@@ -75,7 +75,7 @@ def test_a_unit_that_is_missing_brings_its_whole_block_and_one_ranking(
         ]
         assert all(model.stored for model in block.destinations)
         assert [one.positions for one in block.wanted] == [(1,)]
-    assert asked == [f"{first}.0000", second]
+    assert asked == [f"{first.source}.0000", second.source]
 
 
 def test_a_model_that_failed_keeps_its_place_among_the_destinations(
