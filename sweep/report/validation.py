@@ -15,6 +15,7 @@ OWN = "same_init"
 AGAINST = {
     "other_image": "the source's map of another image",
     "mean_map": "the source's mean map of the other images",
+    "reversed": "its own least relevant pixels",
     "blocks": "random blocks",
     "scattered": "random pixels",
 }
