@@ -138,6 +138,10 @@ def _publish(run: Run) -> None:
 def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     """Every stage. The workers give their CPUs back while Tune has its trials."""
     plan, store = run.plan, run.store
+    names = list(STAGES)
+    trials = names.index("finetune")
+    before = [name for name in names[:trials] if STAGES[name].pieces]
+    after = names[trials + 1 :]
     run.begin()
     for unit in run.missing("images"):
         store.write(unit, plan.images.table, columns_of(plan, "images"))
@@ -145,7 +149,8 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     run.finish()
     context, nodes = share_context(plan, layers, store), Nodes(store, run.display.say)
     with WorkerPool(context, nodes, growing=joined) as pool:
-        _stage(run, pool, "features")
+        for stage in before:
+            _stage(run, pool, stage)
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
     memory = trial_bytes(plan, layers)
@@ -157,7 +162,7 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
         ]
     )
     with WorkerPool(context, nodes, growing=joined) as pool:
-        for stage in ("predictions", "relevance", "similarity", "masking"):
+        for stage in after:
             _stage(run, pool, stage)
 
 
