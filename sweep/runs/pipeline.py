@@ -41,7 +41,7 @@ def run_study(
     """Bring a study to its end, doing only what is not stored yet.
 
     `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. `refresh` names
-    a stage to compute anew, with all that is made from it. Raises WorkError listing what failed, after everything
+    a stage to compute again, with all that is made from it. Raises WorkError listing what failed, after everything
     else was done; HeldError where another run of the study is alive; Stopped where this one was asked to stop.
     """
     layers = plan.load_layers()
@@ -79,7 +79,7 @@ def _run(
             with cluster(address) as joined:
                 _compute(run, layers, joined)
                 if run.damaged_inputs():
-                    display.say("What was damaged is made anew.")
+                    display.say("What was damaged is made again.")
                     _compute(run, layers, joined)
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
@@ -177,7 +177,7 @@ def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
     with run.interrupts.draining(pool.drain):
         failures = work(wanted)
         if lost := [unit for failure in failures if failure.input_lost for unit in failure.piece.units]:
-            # Once more: new pieces ask anew for what was lost.
+            # New pieces ask again for what was lost.
             failures = [failure for failure in failures if not failure.input_lost]
             failures += work(run.store.missing(lost))
         run.finish(
