@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,16 @@ from sweep.report.panels import model_files
 from sweep.stages import finetune, key_of_study, rows_of_tables
 from sweep.storage.files import Files
 from sweep.storage.store import Store
-from sweep.tracking import FINISHED, KILLED, Tracker, connection, load_readout, log_verification, tracker
+from sweep.tracking import (
+    FINISHED,
+    KILLED,
+    Tracker,
+    connection,
+    load_readout,
+    log_verification,
+    study_runs,
+    tracker,
+)
 from sweep.tracking.identity import results_id
 from tests.report.simulated import readout, simulate
 from tests.studies import write_small_study
@@ -40,15 +49,18 @@ class Study:
     store: Store
     results: str
 
-    def history(self, model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
+    noted: dict[str, str] = field(default_factory=dict)
+    """Run that the table `models` names, by model."""
+
+    def history(self, model_id: str) -> tuple[list[dict[str, float]], dict[str, float], str | None]:
         rows = self.store.read([finetune.epoch_units(self.plan)[model_id]]).to_pylist()
-        return rows, {"train_accuracy": 1.0, "val_accuracy": 0.9}
+        return rows, {"train_accuracy": 1.0, "val_accuracy": 0.9}, self.noted.get(model_id)
 
     def train(self, follower: Tracker, models: Sequence[Model]) -> dict[str, str]:
         """Tell of `models` as their finetuning does, an epoch at a time."""
         runs = follower.start_models(models)
         for model_id, run_id in runs.items():
-            rows, accuracies = self.history(model_id)
+            rows, accuracies, _ = self.history(model_id)
             for row in rows:
                 follower.epochs(run_id, [row], 1)
             follower.finish_model(run_id, accuracies, len(rows))
@@ -92,7 +104,7 @@ def assert_complete(study: Study, uri: str) -> None:
     for model_id, run in children.items():
         assert run.info.status == FINISHED
         assert run.data.params["task"] == study.plan.model[model_id].cell.task
-        rows, _ = study.history(model_id)
+        rows, _, _ = study.history(model_id)
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
             found = client.get_metric_history(run.info.run_id, name)
             assert sorted((metric.step, metric.value) for metric in found) == [
@@ -111,7 +123,7 @@ def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     follower.stage_done("finetune", 16, 12.5)
     follower.stage_done("features", 0, 3.0)
     study.finish(follower)
-    assert follower.problem is None
+    assert follower.problems() == []
     assert_complete(study, sqlite(study))
     client = MlflowClient(sqlite(study))
     parent, children = runs_of(sqlite(study))
@@ -257,17 +269,16 @@ def test_an_outage_in_the_middle_costs_nothing_but_time(
         follower = Tracker(study.plan, study.results)
         study.train(follower, models[:2])
         (third,) = follower.start_models([models[2]]).values()
-        rows, accuracies = study.history(models[2].id)
+        rows, accuracies, _ = study.history(models[2].id)
         follower.epochs(third, rows[:1], 1)
     follower.epochs(third, rows[1:3], 1)  # lost
     follower.finish_model(third, accuracies, len(rows))
     assert study.train(follower, models[3:5]) == {}
-    problem = follower.problem
-    assert problem is not None
+    assert follower.problems() != []
     with server(tmp_path / "mlflow", port):
         study.train(follower, models[5:6])
         study.finish(follower)
-        assert follower.problem is None
+        assert follower.problems() == []
         assert_complete(study, uri)
         run_id = runs_of(uri)[1][models[4].id].info.run_id
         assert load_readout(run_id).kernel.shape == (7, len(models[4].classes))
@@ -282,8 +293,8 @@ def test_a_study_without_a_server_is_told_so_and_caught_up_by_the_next_run(
     alone = Tracker(study.plan, study.results)
     assert study.train(alone, study.plan.models) == {}
     study.finish(alone)
-    assert alone.problem is not None
-    assert len(alone.problem.splitlines()) == 1
+    (line,) = alone.problems()
+    assert "its runs have a gap: it does not answer (Connection refused); start it" in line
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     study.finish(Tracker(study.plan, study.results))
@@ -293,7 +304,7 @@ def test_a_study_without_a_server_is_told_so_and_caught_up_by_the_next_run(
 def test_more_epochs_than_a_request_may_hold_are_sent_in_parts(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracker, "BATCH", 3)
+    monkeypatch.setattr(study_runs, "BATCH", 3)
     study.finish(Tracker(study.plan, study.results))
     assert_complete(study, sqlite(study))
 
@@ -314,7 +325,7 @@ def test_two_results_of_one_study_share_no_run_and_each_finds_its_own_again(
         for each in (study, other, study):
             follower = Tracker(each.plan, each.results)
             each.finish(follower)
-            assert follower.problem is None
+            assert follower.problems() == []
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
@@ -348,19 +359,19 @@ def test_a_model_that_is_not_stored_costs_the_others_no_files(study: Study) -> N
     rows = study.store.read(finetune.model_units(study.plan).values()).to_pylist()
     digests = {row["model_id"]: row["weights_sha256"] for row in rows if row["model_id"] != lost.id}
     follower.attach_to_models(lambda model: {"a.txt": model.id.encode()}, digests)
-    assert follower.problem is None
+    assert follower.problems() == []
     _, children = runs_of(sqlite(study))
-    with_files = {name for name, run in children.items() if tracker.FILES_TAG in run.data.tags}
+    with_files = {name for name, run in children.items() if study_runs.FILES_TAG in run.data.tags}
     assert with_files == {model.id for model in others}
 
 
 def test_a_run_is_closed_however_recent_a_failure_is(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     follower = Tracker(study.plan, study.results)
-    client: Any = follower._client
+    client: Any = follower._runs._client
     with monkeypatch.context() as patch:
         patch.setattr(client, "log_batch", lambda *_, **__: 1 / 0)
         follower.stage_done("features", 1, 1.0)
-    assert follower.problem is not None
+    assert follower.problems() != []
     follower.close(KILLED)
     parent, _ = runs_of(sqlite(study))
     assert parent.info.status == KILLED
@@ -373,7 +384,7 @@ def test_results_that_cannot_be_read_are_not_put_down_to_mlflow(study: Study) ->
     follower = Tracker(study.plan, study.results)
     with pytest.raises(WorkError, match="damaged"):
         follower.catch_up(study.plan.models, history)
-    assert follower.problem is None
+    assert follower.problems() == []
 
 
 def test_a_verification_goes_into_the_run_of_its_own_results(study: Study, tmp_path: Path) -> None:
@@ -405,10 +416,10 @@ def test_a_study_ends_finished_where_only_its_files_are_refused(study: Study) ->
     study.finish(follower)
     parent, children = runs_of(sqlite(study))
     assert {run.info.status for run in [parent, *children.values()]} == {FINISHED}
-    assert follower.problem is not None
-    assert len(follower.problem.splitlines()) == 1
-    assert "its artifact store refused files" in follower.problem
-    assert "its runs have a gap" not in follower.problem
+    (line,) = follower.problems()
+    first = ", ".join(model.id for model in study.plan.models[:5])
+    assert f"runs lack their files and have everything else ({first} and 4 more): " in line
+    assert "Not a directory" in line or "File exists" in line
 
 
 def test_an_experiment_that_was_deleted_is_named_with_the_remedy(study: Study) -> None:
@@ -419,12 +430,12 @@ def test_an_experiment_that_was_deleted_is_named_with_the_remedy(study: Study) -
     client.delete_experiment(experiment.experiment_id)
     follower = Tracker(study.plan, study.results)
     follower.close(FINISHED)
-    assert follower.problem is not None
-    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in follower.problem
+    (line,) = follower.problems()
+    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in line
     client.restore_experiment(experiment.experiment_id)
     again = Tracker(study.plan, study.results)
     study.finish(again)
-    assert again.problem is None
+    assert again.problems() == []
 
 
 @pytest.mark.parametrize(
@@ -434,6 +445,6 @@ def test_an_address_that_mlflow_does_not_take_is_a_line_without_a_password(study
     with tracked(uri):
         follower = Tracker(study.plan, study.results)
         follower.close(FINISHED)
-        assert follower.problem is not None
-        assert len(follower.problem.splitlines()) == 1
-        assert "s3cret" not in follower.problem
+        (line,) = follower.problems()
+        assert len(line.splitlines()) == 1
+        assert "s3cret" not in line
