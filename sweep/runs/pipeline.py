@@ -70,6 +70,8 @@ def _run(
     write_files(store, {STUDY: plan.source, INDEX: index_of_study(plan)})
     restore_sidecars(store, plan)
     tracker = Tracker(plan, results)
+    for line in tracker.problems():  # now, as a wrong password or address can be mended while the study runs
+        display.say(line)
     display.on_finish = tracker.stage_done
     run = Run(plan, store, tracker, display, lease, interrupts, versions())
     status = KILLED

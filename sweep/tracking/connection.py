@@ -49,6 +49,17 @@ def how_to_open(uri: str) -> str:
     return shown if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {shown}"
 
 
+def shorten_patience() -> None:
+    """Let MLflow give up after two tries of 10 seconds, unless the environment says otherwise.
+
+    Its own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Standard output is for results.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
 class Connection:
     """Runs calls to the tracking server at `uri`; a failed one is told by `fault` and makes room for the work."""
 
@@ -57,12 +68,7 @@ class Connection:
         """What the last failure was; None since the last success of `insist`."""
         self._uri, self._clock = uri, clock
         self._wait, self._silent_until = FIRST_WAIT, 0.0
-        # MLflow's own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault(
-            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
-        )  # standard output is for results
+        shorten_patience()
 
     def attempt(self, call: Callable[[], Answer]) -> Answer | None:
         """What `call` returns; None where it fails, or where the last failure is too recent to try again."""

@@ -122,6 +122,10 @@ def test_a_readout_that_is_not_what_was_recorded_is_refused(
         load_readout("0" * 32, sqlite(study))
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
         load_readout("0" * 32)
+    with pytest.raises(
+        InputError, match=r"^run 0{32}: MLflow at .*: it does not answer \(Connection refused\)"
+    ):
+        load_readout("0" * 32, f"http://127.0.0.1:{free_port()}")
 
 
 @pytest.mark.chaos
@@ -297,6 +301,21 @@ def test_an_experiment_that_was_deleted_is_named_with_the_remedy(study: Study) -
     again = Tracker(study.plan, study.results)
     study.finish(again)
     assert again.problems() == []
+
+
+def test_an_experiment_that_is_deleted_while_the_study_runs_is_named_too(study: Study) -> None:
+    follower = Tracker(study.plan, study.results)
+    client = MlflowClient(sqlite(study))
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    assert study.train(follower, study.plan.models) == {}
+    (line,) = follower.problems()
+    assert f"mlflow experiments restore --experiment-id {experiment.experiment_id}" in line
+    client.restore_experiment(experiment.experiment_id)
+    study.finish(follower)
+    assert follower.problems() == []
+    assert_complete(study, sqlite(study))
 
 
 @pytest.mark.parametrize(
