@@ -70,6 +70,8 @@ def _run(
     write_files(store, {STUDY: plan.source, INDEX: index_of_study(plan)})
     restore_sidecars(store, plan)
     tracker = Tracker(plan, results)
+    for line in tracker.problems():  # now, as a wrong password or address can be mended while the study runs
+        display.say(line)
     display.on_finish = tracker.stage_done
     run = Run(plan, store, tracker, display, lease, interrupts, versions())
     status = KILLED
@@ -105,8 +107,8 @@ def _run(
                 record(store, run.failures, store.missing(everything))
         if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
             tracker.close(status)
-        if tracker.problem:
-            display.say(tracker.problem)
+        for line in tracker.problems():
+            display.say(line)
     if run.failures:
         raise WorkError("\n".join(run.outcome()))
 
@@ -114,10 +116,11 @@ def _run(
 def _catch_up(run: Run) -> None:
     """MLflow follows the tables: whatever it missed of a stored model it is told now."""
 
-    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
+    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float], str | None]:
         epochs = run.store.read([epoch_units(run.plan)[model_id]]).to_pylist()
-        columns = ["train_accuracy", "val_accuracy"]
-        return epochs, run.store.read([model_units(run.plan)[model_id]], columns=columns).to_pylist()[0]
+        columns = ["train_accuracy", "val_accuracy", "mlflow_run_id"]
+        accuracies = run.store.read([model_units(run.plan)[model_id]], columns=columns).to_pylist()[0]
+        return epochs, accuracies, accuracies.pop("mlflow_run_id")
 
     absent = {unit.label for unit in run.store.missing(list(model_units(run.plan).values()))}
     run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
