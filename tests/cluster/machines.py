@@ -61,7 +61,14 @@ class Machines:
 
     def on(self, address: str, command: str) -> str:
         """What a command prints that is run by SSH."""
-        options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+        options = [
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ]
         done = self.laptop("ssh", "-i", str(self.key), *options, f"root@{address}", command, cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -2,13 +2,13 @@
 
 The machines are this one, divided by namespaces; everything that Ray does on them it does by SSH. What differs from the
 file: the addresses, user and key; the set-up, which takes the environment that is here instead of downloading one; one
-CPU for each machine.
+CPU for each machine. The commands are those of infra/README.md.
 """
 
+import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from tests.studies import SmallStudy, sweep, write_small_study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
+FILE = "infra/ray-cluster-local.yaml"
 JOINED = 120.0
 """Seconds that the worker may take to join after `ray up` has come back."""
-GONE = 120.0
-"""Seconds that a worker's Ray may outlive its head: it waits a minute for it to return."""
-LINES = "cd ~/relevance-sweep && "
+GONE = 30.0
+"""Seconds that a process may take to be gone after it was ended."""
+WRITTEN_BY_WORKER = 0o640
+"""Mode of the files that the worker writes: it has a umask of its own, so that every file tells who wrote it."""
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +35,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with machines(tmp_path_factory.mktemp("machines")) as made:
         for machine in ("head", "worker"):
             (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
+        (made.home("worker") / ".bashrc").write_text("umask 027\n")
         yield made
 
 
 def cluster_file(network: Machines) -> Path:
     """The file as a user would fill it in, with the changes that the top of this module tells."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "infra" / "ray-cluster-local.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text())
     config["provider"] |= {"head_ip": HEAD, "worker_ips": [WORKER]}
     config["auth"] |= {"ssh_user": "root", "ssh_private_key": str(network.key)}
     [first] = [command for command in config["setup_commands"] if "node-env.sh" in command]
@@ -52,60 +55,85 @@ def cluster_file(network: Machines) -> Path:
     return path
 
 
-def ray(network: Machines, *arguments: str | Path, cwd: Path = ROOT) -> str:
-    done = network.laptop("ray", *map(str, arguments), cwd=cwd)
+def type_in(network: Machines, *commands: str) -> str:
+    """Type commands on the laptop, in the checkout, as infra/README.md has them."""
+    text = "\n".join(["set -e", *commands])
+    for theirs, ours in {
+        FILE: str(cluster_file(network)),
+        "192.168.1.11 192.168.1.12": WORKER,
+        "192.168.1.10": HEAD,
+        "sweep@": "root@",
+    }.items():
+        text = text.replace(theirs, ours)
+    done = network.laptop("bash", "-c", text, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def wait_for(seconds: float, what: str, problem: Any) -> None:
-    """Wait until `problem()` is empty."""
+def in_readme(opening: str) -> str:
+    """The block of commands of "Machines you own" that opens with these words."""
+    section = (ROOT / "infra" / "README.md").read_text().split("\n## Machines you own\n")[1].split("\n## ")[0]
+    [found] = [
+        block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if block.startswith(opening)
+    ]
+    return found
+
+
+def wait_for(seconds: float, what: str, problem: Callable[[], object]) -> None:
+    """Wait until `problem()` is nothing."""
     deadline = time.monotonic() + seconds
     while found := problem():
         assert time.monotonic() < deadline, f"{what}: {found}"
         time.sleep(1)
 
 
-def processes(network: Machines, address: str) -> set[str]:
-    """What runs on a machine beside the shell that it hangs on and SSH."""
+def left(network: Machines, address: str) -> set[str]:
+    """Processes and ports of a machine, without SSH's and the shell that the machine hangs on."""
     lines = network.on(address, "ps -eo args").splitlines()[1:]
-    return {line for line in lines if not line.startswith(("sshd:", "bash -c", "ps -eo", "/usr/sbin/sshd"))}
-
-
-def ports(network: Machines, address: str) -> set[str]:
-    """Addresses on which a machine listens, without SSH's."""
+    ours = ("sshd:", "/usr/sbin/sshd", "bash -c", "ps -eo")
     listening = {line.split()[3] for line in network.on(address, "ss -tlnH").splitlines()}
-    return {one for one in listening if not one.endswith(":22")}
+    return {line for line in lines if not line.startswith(ours)} | {
+        one for one in listening if not one.endswith(":22")
+    }
 
 
-@contextmanager
-def up(network: Machines, config: Path) -> Iterator[None]:
-    ray(network, "get-auth-token", "--generate")
-    print(ray(network, "up", "-y", "--no-config-cache", config))
-    yield
+def modes(study: SmallStudy, results: str, table: str) -> set[int]:
+    """Modes of a table's files."""
+    found = (study.path.parent / results / "small" / table).glob("*.parquet")
+    return {path.stat().st_mode & 0o777 for path in found}
 
 
-def test_a_study_on_two_machines_gives_the_tables_of_one_and_ray_down_leaves_nothing(
+def test_a_study_on_two_machines_gives_the_tables_of_one_and_nothing_is_left_of_the_cluster(
     network: Machines, tmp_path: Path
 ) -> None:
-    study = write_small_study(tmp_path)
     began = time.monotonic()
-    config = cluster_file(network)
-    with up(network, config):
-        print("up", time.monotonic() - began)
-        wait_for(
-            JOINED,
-            "the worker did not join",
-            lambda: "" if "2 node" in (said := ray(network, "exec", config, "ray list nodes 2>/dev/null; python -c \"import ray; ray.init(address='auto', logging_level='ERROR'); print(len([n for n in ray.nodes() if n['Alive']]), 'node')\"")) else said,
-        )
-        print("joined", time.monotonic() - began)
-        print(ray(network, "exec", config, f"cd {tmp_path} && sweep run study.yaml --results two --address auto"))
-        print("ran", time.monotonic() - began)
-        for address in (HEAD, WORKER):
-            print(address, processes(network, address), ports(network, address))
-        print(ray(network, "exec", config, "kill -- -$(cat ~/mlflow/server.pid)"))
-        print(ray(network, "down", "-y", config))
-        print("down", time.monotonic() - began)
-        for address in (HEAD, WORKER):
-            wait_for(GONE, f"left on {address}", lambda: processes(network, address) | ports(network, address))
-            print("gone", address, time.monotonic() - began)
+
+    def lap(what: str) -> None:
+        with open("/tmp/h16/laps", "a") as f:
+            f.write(f"{what} {time.monotonic() - began:.0f}\n")
+
+    study = write_small_study(tmp_path)
+    type_in(network, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
+    lap("up")
+    wait_for(
+        JOINED,
+        "the worker did not join",
+        lambda: "/2.0 CPU" not in (said := type_in(network, f"ray exec {FILE} 'ray status'")) and said,
+    )
+    lap("joined")
+    run = "sweep run study.yaml --results two --address auto"
+    type_in(network, f"ray exec {FILE} 'cd {tmp_path} && {run}'")
+    lap("ran")
+    assert modes(study, "two", "images") == {0o644}
+    assert modes(study, "two", "masked") == {0o644, WRITTEN_BY_WORKER}
+    done = sweep("run", study.path, "--results", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lap("one")
+    assert_alike(tables(study, "one"), tables(study, "two"))
+    assert left(network, HEAD)
+    assert left(network, WORKER)
+    type_in(network, in_readme("ray down").replace("ray down", "ray down --yes"))
+    lap("down")
+    for address in (HEAD, WORKER):
+        wait_for(GONE, f"left on {address}", lambda: left(network, address))  # noqa: B023 - called at once
+    lap("gone")
