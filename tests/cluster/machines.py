@@ -1,5 +1,6 @@
 """Machines that SSH and Ray take for real ones, made of this one by namespaces; for tests of `ray up`."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,11 @@ import pytest
 SCRIPT = Path(__file__).with_suffix(".sh")
 HEAD, WORKER = "10.77.0.1", "10.77.0.2"
 PROGRAMS = ("ip", "ss", "sshd", "ssh", "ssh-keygen", "rsync", "curl", "unshare", "nsenter")
+NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+NEEDS_DASHBOARD = pytest.mark.skipif(
+    importlib.util.find_spec("aiohttp_cors") is None,
+    reason="needs Ray's dashboard: make setup-cluster",
+)
 SSHD = """\
 HostKey {folder}/host_key
 PidFile none
@@ -61,39 +67,36 @@ class Machines:
 
     def on(self, address: str, command: str) -> str:
         """What a command prints that is run by SSH."""
-        options = [
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "LogLevel=ERROR",
-        ]
-        done = self.laptop("ssh", "-i", str(self.key), *options, f"root@{address}", command, cwd=self.folder)
+        done = self.laptop("ssh", "-i", str(self.key), f"root@{address}", command, cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
 
-@contextmanager
-def machines(folder: Path) -> Iterator[Machines]:
-    """Make the machines in `folder`; skips the test where this machine does not let us."""
+def skip_without_namespaces() -> None:
+    """Skip the test where this machine cannot be divided."""
     if os.geteuid() != 0:
         pytest.skip("needs to be root, to make network namespaces")
     if missing := [name for name in PROGRAMS if not shutil.which(name)]:
         pytest.skip(f"needs {', '.join(missing)}: apt-get install openssh-server rsync iproute2 curl")
+    tried = subprocess.run(["unshare", *NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"needs leave to make namespaces: {tried.stderr.strip()}")
+
+
+@contextmanager
+def machines(folder: Path) -> Iterator[Machines]:
+    """Make the machines in `folder`."""
     _furnish(folder)
     Path("/tmp/ray").mkdir(exist_ok=True)
-    namespaces = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            ["unshare", *namespaces, "sh", str(SCRIPT), str(folder)], stdout=log, stderr=log, text=True
-        )
+    log = folder / "log"
+    with log.open("w") as output:
+        command = ["unshare", *NAMESPACES, "sh", str(SCRIPT), str(folder)]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         deadline = time.monotonic() + 30
         while not (folder / "ready").exists():
-            if process.poll() is not None:
-                pytest.skip(f"needs leave to make namespaces: {(folder / 'log').read_text()}")
-            assert time.monotonic() < deadline, (folder / "log").read_text()
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         [first] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         yield Machines(folder, int(first))
@@ -115,6 +118,8 @@ def _furnish(folder: Path) -> None:
     key = folder / "laptop" / "home" / ".ssh" / "relevance-sweep"
     for path in (key, folder / "host_key"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    host = " ".join((folder / "host_key.pub").read_text().split()[:2])
+    (key.parent / "known_hosts").write_text(f"{HEAD},{WORKER} {host}\n")
     for machine in ("head", "worker"):
         public = key.with_suffix(".pub").read_text()
         (folder / machine / "home" / ".ssh" / "authorized_keys").write_text(public)

@@ -9,13 +9,16 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.machines import HEAD, WORKER, Machines, machines
+from sweep.plan import make_plan
+from sweep.stages import rows_of_tables
+from tests.cluster.machines import HEAD, NEEDS_DASHBOARD, WORKER, Machines, machines, skip_without_namespaces
 from tests.cluster.test_nodes import assert_alike, tables
 from tests.studies import SmallStudy, sweep, write_small_study
 
@@ -28,15 +31,6 @@ GONE = 30.0
 """Seconds that a process may take to be gone after it was ended."""
 WRITTEN_BY_WORKER = 0o640
 """Mode of the files that the worker writes: it has a umask of its own, so that every file tells who wrote it."""
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    with machines(tmp_path_factory.mktemp("machines")) as made:
-        for machine in ("head", "worker"):
-            (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
-        (made.home("worker") / ".bashrc").write_text("umask 027\n")
-        yield made
 
 
 def cluster_file(network: Machines) -> Path:
@@ -71,11 +65,10 @@ def type_in(network: Machines, *commands: str) -> str:
 
 
 def in_readme(opening: str) -> str:
-    """The block of commands of "Machines you own" that opens with these words."""
-    section = (ROOT / "infra" / "README.md").read_text().split("\n## Machines you own\n")[1].split("\n## ")[0]
-    [found] = [
-        block for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) if block.startswith(opening)
-    ]
+    """The block of commands of infra/README.md that opens with these words."""
+    text = (ROOT / "infra" / "README.md").read_text()
+    blocks: list[str] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    [found] = [block for block in blocks if block.startswith(opening)]
     return found
 
 
@@ -103,37 +96,77 @@ def modes(study: SmallStudy, results: str, table: str) -> set[int]:
     return {path.stat().st_mode & 0o777 for path in found}
 
 
-def test_a_study_on_two_machines_gives_the_tables_of_one_and_nothing_is_left_of_the_cluster(
-    network: Machines, tmp_path: Path
+@pytest.fixture(scope="module", autouse=True)
+def _possible() -> None:
+    skip_without_namespaces()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """Four models."""
+    small = write_small_study(tmp_path_factory.mktemp("study"))
+    return small.changed(factors={"seed": [1]})
+
+
+@pytest.fixture(scope="module")
+def by_one_machine(study: SmallStudy) -> Iterator[Future[None]]:
+    """The same study without a cluster; it goes on while the cluster is set up, which is mostly waiting."""
+
+    def run() -> None:
+        done = sweep("run", study.path, "--results", "one", cwd=study.path.parent)
+        assert done.returncode == 0, done.stderr
+
+    with ThreadPoolExecutor() as background:
+        yield background.submit(run)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, by_one_machine: object) -> Iterator[Machines]:
+    """The two machines with the cluster on them."""
+    with machines(tmp_path_factory.mktemp("machines")) as made:
+        for machine in ("head", "worker"):
+            (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
+        (made.home("worker") / ".bashrc").write_text("umask 027\n")
+        type_in(made, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
+        wait_for(
+            JOINED,
+            "the worker did not join",
+            lambda: "/2.0 CPU" not in (said := type_in(made, f"ray exec {FILE} 'ray status'")) and said,
+        )
+        yield made
+
+
+def test_a_study_on_two_machines_gives_the_tables_of_one(
+    network: Machines, study: SmallStudy, by_one_machine: Future[None]
 ) -> None:
-    began = time.monotonic()
-
-    def lap(what: str) -> None:
-        with open("/tmp/h16/laps", "a") as f:
-            f.write(f"{what} {time.monotonic() - began:.0f}\n")
-
-    study = write_small_study(tmp_path)
-    type_in(network, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
-    lap("up")
-    wait_for(
-        JOINED,
-        "the worker did not join",
-        lambda: "/2.0 CPU" not in (said := type_in(network, f"ray exec {FILE} 'ray status'")) and said,
-    )
-    lap("joined")
-    run = "sweep run study.yaml --results two --address auto"
-    type_in(network, f"ray exec {FILE} 'cd {tmp_path} && {run}'")
-    lap("ran")
+    run = f"cd {study.path.parent} && sweep run study.yaml --results two --address auto"
+    type_in(network, f"ray exec {FILE} '{run}'")
+    by_one_machine.result()
+    assert_alike(tables(study, "one"), tables(study, "two"))
     assert modes(study, "two", "images") == {0o644}
     assert modes(study, "two", "masked") == {0o644, WRITTEN_BY_WORKER}
-    done = sweep("run", study.path, "--results", "one", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    lap("one")
-    assert_alike(tables(study, "one"), tables(study, "two"))
+
+
+@NEEDS_DASHBOARD
+def test_a_study_is_submitted_through_the_dashboard(network: Machines, tmp_path: Path) -> None:
+    study = write_small_study(tmp_path).changed(factors={"seed": [1], "task": ["identity"]})
+    submit = in_readme("sweep submit").replace("studies/demo.yaml", str(study.path))
+    said = type_in(
+        network,
+        f"ray dashboard {FILE} >/dev/null 2>&1 &",
+        "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
+        submit.replace("/srv/results", str(tmp_path / "three")),
+        "kill %1",
+    )
+    assert "submitted as job small-" in said
+    assert f"Tables   {tmp_path}/three/small" in said
+    rows = rows_of_tables(make_plan(study.path))
+    assert {name: len(found) for name, found in tables(study, "three").items()} == rows
+
+
+def test_nothing_is_left_of_the_cluster_in_the_end(network: Machines) -> None:
     assert left(network, HEAD)
     assert left(network, WORKER)
-    type_in(network, in_readme("ray down").replace("ray down", "ray down --yes"))
-    lap("down")
+    type_in(network, in_readme(f"ray down {FILE}").replace("ray down", "ray down --yes"))
     for address in (HEAD, WORKER):
         wait_for(GONE, f"left on {address}", lambda: left(network, address))  # noqa: B023 - called at once
-    lap("gone")

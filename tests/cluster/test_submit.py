@@ -1,6 +1,5 @@
 """`sweep submit` to a real cluster: a head with its dashboard, which wants a token."""
 
-import importlib.util
 import os
 import signal
 import socket
@@ -13,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.machines import NEEDS_DASHBOARD
 from tests.cluster.test_nodes import assert_alike, tables
 from tests.studies import SWEEP, SmallStudy, sweep, write_small_study
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+pytestmark = [NEEDS_DASHBOARD, pytest.mark.cluster, pytest.mark.timeout(1200)]
 BINARIES = Path(sys.executable).parent
 
 
@@ -51,8 +51,6 @@ class Head:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    if importlib.util.find_spec("aiohttp_cors") is None:
-        pytest.skip("needs Ray's dashboard: install infra/requirements-cluster.lock, as infra/README.md says")
     home, dashboard = tmp_path_factory.mktemp("head"), free_port()
     environment = {
         **os.environ,
