@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sweep.cli.options import results_option, study_argument
-from sweep.errors import InputError, Stopped, WorkError
+from sweep.errors import InputError, Stopped, WorkError, redacted
 from sweep.keys import key_of
 from sweep.parcel import pack
 from sweep.study import load_study
@@ -65,7 +65,7 @@ def submit(study: Path, address: str, results: str, follow: bool) -> None:
         + (["--address", address] if address != DASHBOARD else [])
     )
     if not follow:
-        click.echo(f"Follow it with: {again}")
+        click.echo(redacted(f"Follow it with: {again}"))
         return
     try:
         ended = jobs.follow(job, lambda text: click.echo(text, nl=False))
