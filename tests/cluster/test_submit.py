@@ -1,6 +1,7 @@
 """`sweep submit` to a real cluster: a head with its dashboard, which wants a token."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,14 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
     return port
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "PATH": f"{BINARIES}:{os.environ['PATH']}",
         "RAY_AUTH_MODE": "token",
     }
-    subprocess.run([BINARIES / "ray", "get-auth-token", "--generate"], env=environment, check=True)
+    subprocess.run(
+        [BINARIES / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True
+    )
     # A short path, for Ray's sockets; none of the folders of other clusters here.
     temporary = Path(f"/tmp/sweep-{os.getpid()}")
     command = [
@@ -66,20 +77,18 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         f"--dashboard-port={dashboard}", f"--temp-dir={temporary}",
     ]  # fmt: skip
     with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            list(map(str, command)), env=environment, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(list(map(str, command)), env=environment, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 90
-        while socket.socket().connect_ex(("127.0.0.1", dashboard)):
+        while not answers(dashboard):
             assert process.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline, (home / "log").read_text()
             time.sleep(0.5)
         yield Head(f"http://127.0.0.1:{dashboard}", environment)
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        process.terminate()  # it ends the others in their order; a raylet without its head would wait a minute for it
         process.wait()
-        subprocess.run(["rm", "-r", temporary], check=False)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def test_a_run_outlives_who_asked_for_it_and_is_asked_for_once(head: Head, tmp_path: Path) -> None:
