@@ -51,8 +51,8 @@ class Jobs:
             )
         for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
             os.environ.pop(name, None)  # Ray would take these for what was named outright
-        for module in (dashboard_sdk, sdk):
-            module.logger.setLevel(logging.ERROR)  # they tell of every file that is sent
+        for logger in (logging.getLogger("ray"), dashboard_sdk.logger, sdk.logger):
+            logger.setLevel(logging.ERROR)  # they tell of everything that is sent
         try:
             self._client = JobSubmissionClient(address)
         except AuthenticationError:
