@@ -57,8 +57,13 @@ def submit(study: Path, address: str, results: str, follow: bool) -> None:
         parcel.unpack(Path(folder))
         command = ["sweep", "run", parcel.study, "--results", results]
         job, new = jobs.submit(name, command, Path(folder))
-    for path in parcel.elsewhere if new else ():
-        click.echo(f"note: {path} is not sent; the cluster's head must have it there", err=True)
+    if new and parcel.elsewhere:
+        more = len(parcel.elsewhere) - 1
+        others = f" and {more} more absolute {'path' if more == 1 else 'paths'}" if more else ""
+        click.echo(
+            f"note: not sent: {parcel.elsewhere[0]}{others}; the cluster's head must have this there",
+            err=True,
+        )
     click.echo(f"{study}: {'submitted as' if new else 'runs already, as'} job {job.id}")
     again = shlex.join(
         ["sweep", "submit", str(study), "--results", results, "--follow"]

@@ -90,10 +90,10 @@ def left(network: Machines, address: str) -> set[str]:
     }
 
 
-def modes(study: SmallStudy, results: str, table: str) -> set[int]:
-    """Modes of a table's files."""
-    found = (study.path.parent / results / "small" / table).glob("*.parquet")
-    return {path.stat().st_mode & 0o777 for path in found}
+def modes(study: SmallStudy, results: str, *names: str) -> set[int]:
+    """Modes of the files of some tables."""
+    root = study.path.parent / results / "small"
+    return {path.stat().st_mode & 0o777 for name in names for path in (root / name).glob("*.parquet")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,7 +144,8 @@ def test_a_study_on_two_machines_gives_the_tables_of_one(
     by_one_machine.result()
     assert_alike(tables(study, "one"), tables(study, "two"))
     assert modes(study, "two", "images") == {0o644}
-    assert modes(study, "two", "masked") == {0o644, WRITTEN_BY_WORKER}
+    by_workers = modes(study, "two", "features", "predictions", "relevance", "similarity", "masked")
+    assert by_workers == {0o644, WRITTEN_BY_WORKER}
 
 
 @NEEDS_DASHBOARD

@@ -138,7 +138,7 @@ def test_a_run_that_fails_is_told(head: Head, tmp_path: Path) -> None:
     assert code == 1
     assert "/nowhere/umist.mat: no such file (dataset.source)" in out
     note, problem = err.splitlines()
-    assert note == "note: /nowhere/umist.mat is not sent; the cluster's head must have it there"
+    assert note == "note: not sent: /nowhere/umist.mat; the cluster's head must have this there"
     assert "ended as FAILED: " in problem
 
 
