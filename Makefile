@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup demo test test-cluster test-browser chaos lint bench lock clean
+.PHONY: help setup setup-cluster demo test test-cluster test-browser chaos lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -22,6 +22,9 @@ $(STAMP): requirements.lock infra/bootstrap.lock pyproject.toml
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
+setup-cluster: setup ## Add what `ray up` and a cluster's head need
+	@$(BIN)/uv pip install --quiet --python $(VENV) --no-deps --require-hashes -r infra/requirements-cluster.lock
+
 demo: setup ## Run the bundled study and print its result
 	@echo "==> running studies/demo.yaml into results/demo"
 	@$(BIN)/sweep run studies/demo.yaml
@@ -30,7 +33,7 @@ test: setup ## Run the tests
 	@echo "==> running the tests"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-cluster: setup ## Run a study on Ray clusters of several nodes
+test-cluster: setup-cluster ## Run a study on Ray clusters of several nodes
 	@echo "==> running the cluster tests"
 	@$(BIN)/python -m pytest -m cluster tests/cluster
 

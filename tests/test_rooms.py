@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {*BASE, "lrp", "study", "data"},
     "data": {*BASE, "study", "storage"},
     "plan": {*BASE, "agreement", "study", "data", "models", "lrp"},
+    "parcel": {*BASE, "study", "data", "models"},
     "stages": {*BASE, "study", "plan", "data", "models", "lrp", "numerics", "storage"},
     "analysis": {*BASE, "plan", "stages", "storage"},
     "statistics": {*BASE},

@@ -39,7 +39,7 @@ def cluster_address(given: str | None) -> str | None:
         address, place = _started_here(place)
     if address.startswith(("http://", "https://")):
         raise InputError(
-            f"{place}: is the address of Ray's dashboard and jobs; name the cluster's own, HOST:6379 as a rule"
+            f"{place}: is the address of Ray's dashboard and jobs; use `sweep submit`, or name the cluster's own, HOST:6379 as a rule"
             f"{'' if given else ', or unset RAY_ADDRESS to run on this machine alone'}"
         )
     if address.startswith("ray://"):

@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, plan, query, report, study, verify
+from sweep.cli import control, data, plan, query, report, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,6 +18,7 @@ def cli() -> None:
     sweep plan   studies/umist.yaml      what the study comes to
     sweep run    studies/umist.yaml      do it, or go on with it
     sweep status studies/umist.yaml      how far it is
+    sweep submit studies/umist.yaml      do it on a cluster, and leave it there
     sweep stop   studies/umist.yaml      let it finish what is in flight, and end
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
@@ -29,6 +30,7 @@ for _command in (
     plan.plan,
     study.run,
     study.status,
+    submit.submit,
     control.stop,
     control.cancel,
     verify.verify,

@@ -77,6 +77,16 @@ def read_manifest(location: str, base: Path, white: float | None) -> Iterator[Ra
     _raise(path, problems)
 
 
+def listed(path: Path) -> list[str]:
+    """The paths that a manifest lists, as they are written. Raises InputError where it cannot be read."""
+    if not is_file(path):
+        raise InputError(f"{path}: no such manifest (dataset.source)")
+    columns, lines = _table(path)
+    _check_columns(path, columns)
+    place = columns.index("path")
+    return [cells[place] for _, cells in lines if len(cells) > place]
+
+
 def image_ids(paths: Sequence[str]) -> list[str]:
     """The id of each path: without its suffix, but with it where ids would collide."""
     whole = [Path(path).as_posix() for path in paths]

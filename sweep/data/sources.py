@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweep.data.decoding import RawImage, decode, is_file, scaled
-from sweep.data.manifest import read_manifest
+from sweep.data.manifest import listed, read_manifest
 from sweep.errors import InputError
 
 
@@ -27,6 +27,20 @@ def read_source(source: str, base: Path, white: float | None = None) -> Iterator
     if reader is None or not location:
         raise InputError(f"dataset.source: '{source}' is no known source; use {', '.join(_KINDS)}")
     return reader(location, base, white)
+
+
+def files_of_source(source: str, base: Path) -> list[str]:
+    """Paths of the files that a source is made of, as they stand in the study file or relative to its folder `base`.
+
+    Raises InputError where a manifest cannot be read.
+    """
+    kind, _, location = source.partition(":")
+    if kind not in _READERS or kind == "bundled":
+        return []
+    found = [location]
+    if kind == "manifest" and not Path(location).is_absolute():
+        found += [str(Path(location).parent / name) for name in listed(base / location)]
+    return found
 
 
 def _scaled(pixels: np.ndarray[Any, Any], white: float | None, place: str) -> np.ndarray[Any, Any]:

@@ -91,6 +91,13 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
     return replace(source, preprocessing=changed)
 
 
+def file_of_weights(pretraining: Pretraining) -> str | None:
+    """Path of the file that a level of the factor pretraining names, as it stands in the study file; None without one."""
+    kind, _, location = pretraining.weights.partition(":")
+    named = kind in ("npz", "keras", "vggface") and location != "imagenet"
+    return location if named and not location.startswith(("http://", "https://")) else None
+
+
 def _bundled(name: str, base: Path, place: str) -> WeightSource:
     folder = Path(__file__).parent / "bundled"
     known = sorted(path.stem for path in folder.glob("*.npz"))

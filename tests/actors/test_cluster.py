@@ -90,7 +90,10 @@ def _small(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("http://127.0.0.1:8265", "is the address of Ray's dashboard and jobs; name the cluster's own"),
+        (
+            "http://127.0.0.1:8265",
+            "is the address of Ray's dashboard and jobs; use `sweep submit`, or name the cluster's own",
+        ),
         ("https://me:geheim@head/ray", r"https://\*\*\*@head/ray: is the address of Ray's dashboard"),
         ("ray://head:10001", "Ray Client is not supported; run sweep on a node of the cluster"),
         ("head", "write it as HOST:PORT"),

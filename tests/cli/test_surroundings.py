@@ -288,7 +288,7 @@ REFUSED: list[tuple[Callable[[Path], str], str]] = [
     (a_long_file_of_weights, "study.yaml: factors.pretraining.first: no weight file"),
     (a_long_file_of_an_image, "manifest.csv: row 32: path: no file 'fff"),
     (a_password_for_weights, "holds a password, and the study file is stored with the results"),
-    (says("run study.yaml --address http://127.0.0.1:8265"), "the address of Ray's dashboard and jobs; name"),
+    (says("run study.yaml --address http://127.0.0.1:8265"), "the address of Ray's dashboard and jobs; use `sweep submit`, or name"),
     (says("plan study.yaml --address ray://h:1"), "Ray Client is not supported"),
     (says("run study.yaml --address head"), "--address head: write it as HOST:PORT"),
     (says("run study.yaml --address head:65536"), "--address head:65536: write it as HOST:PORT"),

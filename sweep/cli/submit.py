@@ -1,0 +1,82 @@
+"""The subcommand that hands a study to a cluster, where it goes on without this machine."""
+
+import shlex
+import tempfile
+from pathlib import Path
+
+import click
+
+from sweep.cli.options import results_option, study_argument
+from sweep.errors import InputError, Stopped, WorkError, redacted
+from sweep.keys import key_of
+from sweep.parcel import pack
+from sweep.study import load_study
+
+DASHBOARD = "http://127.0.0.1:8265"
+"""Where `ray dashboard` brings a cluster's job server to."""
+
+
+@click.command()
+@study_argument
+@click.option(
+    "--address",
+    default=DASHBOARD,
+    show_default=True,
+    metavar="URL",
+    help="Dashboard of the Ray cluster, as `ray dashboard CLUSTER.yaml` brings it here.",
+)
+@results_option
+@click.option("--follow", is_flag=True, help="Show what the run prints, until it ends.")
+def submit(study: Path, address: str, results: str, follow: bool) -> None:
+    """Hand a study to a Ray cluster, which does it whatever becomes of this machine.
+
+    The study file goes there with the images and weights that it names by relative paths (500 MB at most). Absolute
+    paths are left alone: the cluster's head must see what they name. --results is a bucket, or a folder that all
+    machines of the cluster see.
+
+    A study that runs already is not begun again: with --follow, its run is shown from its beginning. Ctrl-C and a
+    closed lid leave it running. To end it: sweep stop, where the results can be reached.
+
+    \b
+    sweep submit studies/umist.yaml --results s3://bucket/results
+    sweep submit studies/umist.yaml --results s3://bucket/results --follow
+    sweep submit studies/demo.yaml --results /srv/results --address http://127.0.0.1:8266
+    """
+    if "://" not in results and not Path(results).is_absolute():
+        raise InputError(
+            f"--results {results}: is a folder of this machine; name a bucket (s3://…), or by its absolute path a "
+            "folder that all machines of the cluster see"
+        )
+    loaded = load_study(study)
+    parcel = pack(loaded)
+    from sweep.actors.jobs import Jobs
+
+    jobs = Jobs(address)
+    name = f"{loaded.name}-{key_of('job', loaded.name, results)}"
+    with tempfile.TemporaryDirectory() as folder:
+        parcel.unpack(Path(folder))
+        command = ["sweep", "run", parcel.study, "--results", results]
+        job, new = jobs.submit(name, command, Path(folder))
+    if new and parcel.elsewhere:
+        more = len(parcel.elsewhere) - 1
+        others = f" and {more} more absolute {'path' if more == 1 else 'paths'}" if more else ""
+        click.echo(
+            f"note: not sent: {parcel.elsewhere[0]}{others}; the cluster's head must have this there",
+            err=True,
+        )
+    click.echo(f"{study}: {'submitted as' if new else 'runs already, as'} job {job.id}")
+    again = shlex.join(
+        ["sweep", "submit", str(study), "--results", results, "--follow"]
+        + (["--address", address] if address != DASHBOARD else [])
+    )
+    if not follow:
+        click.echo(redacted(f"Follow it with: {again}"))
+        return
+    try:
+        ended = jobs.follow(job, lambda text: click.echo(text, nl=False))
+    except KeyboardInterrupt:
+        raise Stopped(f"{study}: goes on as job {job.id}; follow it again with: {again}") from None
+    except WorkError as error:
+        raise WorkError(f"{error}; follow it again with: {again}") from None
+    if ended.status != "SUCCEEDED":
+        raise WorkError(f"{study}: job {job.id} ended as {ended.status}: {ended.message}")

@@ -1,0 +1,173 @@
+"""A real `ray up` of `infra/ray-cluster-local.yaml` on two machines, a study on them, and `ray down`.
+
+The machines are this one, divided by namespaces; everything that Ray does on them it does by SSH. What differs from the
+file: the addresses, user and key; the set-up, which takes the environment that is here instead of downloading one; one
+CPU for each machine. The commands are those of infra/README.md.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweep.plan import make_plan
+from sweep.stages import rows_of_tables
+from tests.cluster.machines import HEAD, NEEDS_DASHBOARD, WORKER, Machines, machines, skip_without_namespaces
+from tests.cluster.test_nodes import assert_alike, tables
+from tests.studies import SmallStudy, sweep, write_small_study
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+ROOT = Path(__file__).parents[2]
+FILE = "infra/ray-cluster-local.yaml"
+JOINED = 120.0
+"""Seconds that the worker may take to join after `ray up` has come back."""
+GONE = 30.0
+"""Seconds that a process may take to be gone after it was ended."""
+WRITTEN_BY_WORKER = 0o640
+"""Mode of the files that the worker writes: it has a umask of its own, so that every file tells who wrote it."""
+
+
+def cluster_file(network: Machines) -> Path:
+    """The file as a user would fill it in, with the changes that the top of this module tells."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / FILE).read_text())
+    config["provider"] |= {"head_ip": HEAD, "worker_ips": [WORKER]}
+    config["auth"] |= {"ssh_user": "root", "ssh_private_key": str(network.key)}
+    [first] = [command for command in config["setup_commands"] if "node-env.sh" in command]
+    # In place of the editable install: the code that was copied, not this checkout.
+    code = "grep -q PYTHONPATH ~/.bashrc || sed -i '1i export PYTHONPATH=$HOME/relevance-sweep' ~/.bashrc"
+    config["setup_commands"] = [first, code]
+    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
+        config[name] = [text.replace("ray start ", "ray start --num-cpus=1 ") for text in config[name]]
+    path = network.folder / "cluster.yaml"
+    path.write_text(yaml.safe_dump(config, width=10_000))
+    return path
+
+
+def type_in(network: Machines, *commands: str) -> str:
+    """Type commands on the laptop, in the checkout, as infra/README.md has them."""
+    text = "\n".join(["set -e", *commands])
+    for theirs, ours in {
+        FILE: str(cluster_file(network)),
+        "192.168.1.11 192.168.1.12": WORKER,
+        "192.168.1.10": HEAD,
+        "sweep@": "root@",
+    }.items():
+        text = text.replace(theirs, ours)
+    done = network.laptop("bash", "-c", text, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def in_readme(opening: str) -> str:
+    """The block of commands of infra/README.md that opens with these words."""
+    text = (ROOT / "infra" / "README.md").read_text()
+    blocks: list[str] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    [found] = [block for block in blocks if block.startswith(opening)]
+    return found
+
+
+def wait_for(seconds: float, what: str, problem: Callable[[], object]) -> None:
+    """Wait until `problem()` is nothing."""
+    deadline = time.monotonic() + seconds
+    while found := problem():
+        assert time.monotonic() < deadline, f"{what}: {found}"
+        time.sleep(1)
+
+
+def left(network: Machines, address: str) -> set[str]:
+    """Processes and ports of a machine, without SSH's and the shell that the machine hangs on."""
+    lines = network.on(address, "ps -eo args").splitlines()[1:]
+    ours = ("sshd:", "/usr/sbin/sshd", "bash -c", "ps -eo")
+    listening = {line.split()[3] for line in network.on(address, "ss -tlnH").splitlines()}
+    return {line for line in lines if not line.startswith(ours)} | {
+        one for one in listening if not one.endswith(":22")
+    }
+
+
+def modes(study: SmallStudy, results: str, *names: str) -> set[int]:
+    """Modes of the files of some tables."""
+    root = study.path.parent / results / "small"
+    return {path.stat().st_mode & 0o777 for name in names for path in (root / name).glob("*.parquet")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _possible() -> None:
+    skip_without_namespaces()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
+    """Four models."""
+    small = write_small_study(tmp_path_factory.mktemp("study"))
+    return small.changed(factors={"seed": [1]})
+
+
+@pytest.fixture(scope="module")
+def by_one_machine(study: SmallStudy) -> Iterator[Future[None]]:
+    """The same study without a cluster; it goes on while the cluster is set up, which is mostly waiting."""
+
+    def run() -> None:
+        done = sweep("run", study.path, "--results", "one", cwd=study.path.parent)
+        assert done.returncode == 0, done.stderr
+
+    with ThreadPoolExecutor() as background:
+        yield background.submit(run)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory, by_one_machine: object) -> Iterator[Machines]:
+    """The two machines with the cluster on them."""
+    with machines(tmp_path_factory.mktemp("machines")) as made:
+        for machine in ("head", "worker"):
+            (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
+        (made.home("worker") / ".bashrc").write_text("umask 027\n")
+        type_in(made, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
+        wait_for(
+            JOINED,
+            "the worker did not join",
+            lambda: "/2.0 CPU" not in (said := type_in(made, f"ray exec {FILE} 'ray status'")) and said,
+        )
+        yield made
+
+
+def test_a_study_on_two_machines_gives_the_tables_of_one(
+    network: Machines, study: SmallStudy, by_one_machine: Future[None]
+) -> None:
+    run = f"cd {study.path.parent} && sweep run study.yaml --results two --address auto"
+    type_in(network, f"ray exec {FILE} '{run}'")
+    by_one_machine.result()
+    assert_alike(tables(study, "one"), tables(study, "two"))
+    assert modes(study, "two", "images") == {0o644}
+    by_workers = modes(study, "two", "features", "predictions", "relevance", "similarity", "masked")
+    assert by_workers == {0o644, WRITTEN_BY_WORKER}
+
+
+@NEEDS_DASHBOARD
+def test_a_study_is_submitted_through_the_dashboard(network: Machines, tmp_path: Path) -> None:
+    study = write_small_study(tmp_path).changed(factors={"seed": [1], "task": ["identity"]})
+    submit = in_readme("sweep submit").replace("studies/demo.yaml", str(study.path))
+    said = type_in(
+        network,
+        f"ray dashboard {FILE} >/dev/null 2>&1 &",
+        "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
+        submit.replace("/srv/results", str(tmp_path / "three")),
+        "kill %1",
+    )
+    assert "submitted as job small-" in said
+    assert f"Tables   {tmp_path}/three/small" in said
+    rows = rows_of_tables(make_plan(study.path))
+    assert {name: len(found) for name, found in tables(study, "three").items()} == rows
+
+
+def test_nothing_is_left_of_the_cluster_in_the_end(network: Machines) -> None:
+    assert left(network, HEAD)
+    assert left(network, WORKER)
+    type_in(network, in_readme(f"ray down {FILE}").replace("ray down", "ray down --yes"))
+    for address in (HEAD, WORKER):
+        wait_for(GONE, f"left on {address}", lambda: left(network, address))  # noqa: B023 - called at once
