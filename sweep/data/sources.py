@@ -1,7 +1,7 @@
 """Where images come from: one function per kind of source, each yielding decoded images with their labels.
 
-A source is written `kind:PATH` in the study file. `sweep.data.decoding` says how files are decoded, `sweep.data.manifest`
-how a manifest is read.
+A source is written `kind:PATH` in the study file. `sweep.data.decoding` says how files are decoded, `sweep.data.folder` how
+a folder of pictures is read, `sweep.data.manifest` how a manifest is.
 """
 
 import io
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweep.data.decoding import RawImage, decode, is_file, scaled
+from sweep.data.folder import read_folder
 from sweep.data.manifest import read_manifest
 from sweep.errors import InputError
 
@@ -105,6 +106,7 @@ _READERS: dict[str, Callable[[str, Path, float | None], Iterator[RawImage]]] = {
     "bundled": _read_bundled,
     "umist": _read_umist,
     "orl": _read_orl,
+    "folder": read_folder,
     "manifest": read_manifest,
 }
-_KINDS = ("bundled:heads", "umist:PATH.mat", "orl:PATH.mat", "manifest:PATH.csv")
+_KINDS = ("folder:PATH", "manifest:PATH.csv", "bundled:heads", "umist:PATH.mat", "orl:PATH.mat")
