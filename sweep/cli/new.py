@@ -45,8 +45,7 @@ def new(pictures: Path, output: Path | None) -> None:
     _check_output(path, pictures)
     source = f"{kind_of(pictures)}:{_as_seen_from(path.parent, pictures)}"
     draft = propose(source, path.parent)
-    saw = f"{_printable(_named_after(pictures).name)}"
-    written = text_of(draft, path, saw).encode()
+    written = text_of(draft, path, _named_after(pictures).name).encode()
     try:
         plan = plan_of(parse_study(path, written))
     except InputError as error:
@@ -110,7 +109,3 @@ def _as_seen_from(folder: Path, pictures: Path) -> str:
     except UnicodeEncodeError:
         raise InputError(f"{pictures}: its path is not UTF-8, as study files are; rename it") from None
     return relative
-
-
-def _printable(name: str) -> str:
-    return name if name.isprintable() else "pictures"

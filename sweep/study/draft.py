@@ -34,12 +34,12 @@ def name_for(path: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", path.name).strip("-._") or "study"
 
 
-def text_of(draft: Draft, path: Path, saw: str) -> str:
-    """The study file that will stand at `path`; `saw` says of what pictures it was made."""
+def text_of(draft: Draft, path: Path, pictures: str) -> str:
+    """The study file that will stand at `path`; `pictures` names what it was made of."""
     masking = StudySettings.model_fields["masking"].default
-    file = shlex.quote(path.name) if path.name.isprintable() else "STUDY.yaml"
+    file = shlex.quote(_printable(path.name, "STUDY.yaml"))
     blocks = [
-        f"# Do two networks look at the same pixels? Made by `sweep new` of {saw}.\n"
+        f"# Do two networks look at the same pixels? Made by `sweep new` of {_printable(pictures, 'pictures')}.\n"
         "# Every line may be changed, and `sweep plan` says at once whether it can be done so.\n"
         "#\n"
         f"#   sweep plan {file}\n"
@@ -70,7 +70,7 @@ def _dataset(draft: Draft) -> str:
     return "\n".join(
         [
             *lines,
-            f"# This share of the pictures of each {draft.stratify} is held back from training, to be judged on.",
+            f"# This share of the pictures of each {_printable(draft.stratify, 'value')} is held back from training, to be judged on.",
             f"validation_fraction: {draft.validation_fraction:g}",
             _line("stratify", draft.stratify),
         ]
@@ -110,9 +110,13 @@ def _masking(percents: Sequence[float], fills: Sequence[str], controls: Sequence
     )
 
 
+def _printable(name: str, instead: str) -> str:
+    """A name that may stand in a comment, which ends with its line."""
+    return name if name.isprintable() else instead
+
+
 def _line(key: str, value: str) -> str:
     """A key and a text in YAML, quoted where it must be."""
-    # The study's reader takes plain text for text, so quotes that PyYAML adds do no harm and those it omits are not missed.
     dumped: str = yaml.safe_dump({key: value}, allow_unicode=True, width=float("inf"))
     return dumped.rstrip("\n")
 

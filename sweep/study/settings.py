@@ -184,6 +184,7 @@ class Relevance(Settings):
     bias: Literal["innvestigate", "split"] = "innvestigate"
     """What becomes of the relevance of biases (docs/lrp.md)."""
     images: RelevanceImages = RelevanceImages()
+    """Which images get maps and masks; by default all."""
 
 
 class Analysis(Settings):
@@ -192,6 +193,7 @@ class Analysis(Settings):
     draws: Annotated[int, Field(ge=1, le=INT64)] = 100
     """Sources drawn with replacement per destination and bin, as in the paper."""
     draw_seed: Annotated[int, Field(ge=-INT64, le=INT64)] = 0
+    """Chooses what is drawn."""
     ranks: Annotated[int, Field(ge=1)] = 5
     """How many of the highest logits are kept per model and image."""
 

@@ -123,7 +123,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
 def test_every_path_and_name_survives_the_study_file(source: str, name: str) -> None:
     path = Path(f"{name.replace('/', '').replace(chr(0), '')}.yaml")
     draft = Draft(f"folder:{source}", 64, ("identity",), stratify=name)
-    study = Study.model_validate(yaml.safe_load(text_of(draft, path, "pictures")))
+    study = Study.model_validate(yaml.safe_load(text_of(draft, path, name)))
     assert (study.dataset.source, study.dataset.stratify) == (f"folder:{source}", name)
 
 
