@@ -29,15 +29,19 @@ class Masking(Settings):
     order: Literal["absolute", "positive", "negative", "least"] = "absolute"
     """Which pixels go first: those of the highest absolute relevance, the most positive, the most negative, or those of the
     lowest absolute relevance."""
-    fills: Annotated[tuple[Fill, ...], Field(min_length=1), pydantic.BeforeValidator(_several)] = ("linear",)
+    fills: Annotated[
+        tuple[Fill, ...],
+        Field(min_length=1),
+        pydantic.BeforeValidator(_several, json_schema_input_type=Fill | tuple[Fill, ...]),
+    ] = ("linear",)
     """What removed pixels become: imputed from their neighbours (linear), the channel mean (the paper's), black (zero),
     mid-grey, uniform noise, or the blurred image. With several, every mask is tried with each."""
     regions: Annotated[int, Field(ge=1, le=1024)] = 1
     """Side of the squares that are removed as a whole, pixels; they go by their summed absolute relevance."""
-    controls: Annotated[tuple[Control, ...], pydantic.BeforeValidator(_several)] = (
-        "other_image",
-        "scattered",
-    )
+    controls: Annotated[
+        tuple[Control, ...],
+        pydantic.BeforeValidator(_several, json_schema_input_type=Control | tuple[Control, ...]),
+    ] = ("other_image", "scattered")
     """Masks that remove as many pixels elsewhere: the source's map of another image of another class, its
     mean map of the other images, the very map with the last pixels first, blocks of 8 x 8 pixels at random, single pixels at
     random."""
