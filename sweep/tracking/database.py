@@ -4,7 +4,7 @@ import os
 import socket
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from sweep.tracking.faults import RefusedError
 
@@ -20,9 +20,12 @@ def check_database(uri: str) -> None:
     if uri.startswith(SQLITE):
         _check_sqlite(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
     elif (kind := uri.partition(":")[0].partition("+")[0]) in PORTS:
-        address = urlsplit(uri)
-        if address.hostname:  # others go by a socket in the file system
-            socket.create_connection((address.hostname, address.port or PORTS[kind]), SECONDS).close()
+        from sqlalchemy import make_url  # MLflow's own reader: its passwords may have a '/'
+
+        address = make_url(uri)
+        # Without a host it is a socket in the file system, and of several hosts any may answer.
+        if address.host and "," not in address.host:
+            socket.create_connection((address.host, address.port or PORTS[kind]), SECONDS).close()
 
 
 def _check_sqlite(name: str) -> None:

@@ -101,7 +101,7 @@ def test_a_database_without_its_driver(study: Study, uri: str, package: str) -> 
 
 def test_a_database_that_does_not_answer(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "INSISTENCE", (0.0, 0.0))
-    line = told_at("postgresql://ann:s3cret@127.0.0.1:1/db", study)
+    line = told_at("postgresql://ann:s3/cret@127.0.0.1:1/db", study)
     assert "it does not answer (Connection refused)" in line
 
 
