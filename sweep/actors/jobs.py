@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from ray.dashboard.modules import dashboard_sdk
@@ -74,11 +75,7 @@ class Jobs:
         """The jobs with this name, the oldest first."""
         one = re.compile(rf"{re.escape(name)}-\d+")
         with self._told():
-            found = [
-                Job(job.submission_id, str(job.status), job.message or "")
-                for job in self._client.list_jobs()
-                if one.fullmatch(job.submission_id or "")
-            ]
+            found = [_job(job) for job in self._client.list_jobs() if one.fullmatch(job.submission_id or "")]
         return sorted(found, key=_number)
 
     def submit(self, name: str, command: Sequence[str], folder: Path) -> tuple[Job, bool]:
@@ -124,8 +121,7 @@ class Jobs:
         return now
 
     def _job(self, job_id: str) -> Job:
-        found = self._client.get_job_info(job_id)
-        return Job(job_id, str(found.status), found.message or "")
+        return _job(self._client.get_job_info(job_id))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -134,6 +130,13 @@ class Jobs:
             yield
         except (OSError, RuntimeError, ValueError, aiohttp.ClientError) as error:
             raise WorkError(f"{self.address}: {_line(error)}") from None
+
+
+def _job(details: Any) -> Job:
+    """What we need of what Ray tells."""
+    # The message repeats the log's end, which whoever follows the job has seen.
+    message = (details.message or "").partition(", last available logs")[0]
+    return Job(details.submission_id, str(details.status), " ".join(message.split()))
 
 
 def _number(job: Job) -> int:

@@ -92,7 +92,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 
 def test_a_run_outlives_who_asked_for_it_and_is_asked_for_once(head: Head, tmp_path: Path) -> None:
-    study = write_small_study(tmp_path)
+    study = write_small_study(tmp_path).changed(factors={"seed": [1]})
     code, out, err = head.submit(study, "there")
     assert (code, err) == (0, "")
     first, how = out.splitlines()
@@ -139,7 +139,8 @@ def test_a_run_that_fails_is_told(head: Head, tmp_path: Path) -> None:
     assert "/nowhere/umist.mat: no such file (dataset.source)" in out
     note, problem = err.splitlines()
     assert note == "note: not sent: /nowhere/umist.mat; the cluster's head must have this there"
-    assert "ended as FAILED: " in problem
+    assert problem.startswith(f"sweep: {study.path}: job small-")
+    assert problem.endswith("ended as FAILED: Job entrypoint command failed with exit code 2")
 
 
 def test_nobody_gets_in_without_the_token(head: Head, tmp_path: Path) -> None:
