@@ -4,7 +4,7 @@ import os
 import socket
 import sqlite3
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from sweep.tracking.faults import RefusedError
 
@@ -20,12 +20,11 @@ def check_database(uri: str) -> None:
     if uri.startswith(SQLITE):
         _check_sqlite(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
     elif (kind := uri.partition(":")[0].partition("+")[0]) in PORTS:
-        from sqlalchemy import make_url  # MLflow's own reader: its passwords may have a '/'
-
-        address = make_url(uri)
+        # What stands before the host goes first: a password may have a '/' or an '@'.
+        address = urlsplit("//" + uri.partition("://")[2].partition("?")[0].rpartition("@")[2])
         # Without a host it is a socket in the file system, and of several hosts any may answer.
-        if address.host and "," not in address.host:
-            socket.create_connection((address.host, address.port or PORTS[kind]), SECONDS).close()
+        if address.hostname and "," not in address.netloc:
+            socket.create_connection((address.hostname, address.port or PORTS[kind]), SECONDS).close()
 
 
 def _check_sqlite(name: str) -> None:
