@@ -10,7 +10,7 @@
 --   bound      largest difference that equivalence.sql counts as none, in units of AUC (0.05)
 --   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
 --   control    control that the specific loss of the tests is measured against (the first that the study has of
---              other_image, mean_map, blocks, scattered, randomized)
+--              other_image, mean_map, blocks, scattered, reversed)
 --   draws      random draws of a source per destination and bin, as in the paper (the study's analysis.draws)
 --   draw_seed  seed of those draws and of resampling (the study's analysis.draw_seed)
 --   fill       what removed pixels became, one of the study's fills ('linear' if the study has it, else the first)

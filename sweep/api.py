@@ -126,7 +126,7 @@ def run(
         study: a study, or the path of a study file.
         results: results root: a folder, or an s3:// or gs:// address. The study gets a folder of its name there.
         address: Ray cluster to work on; by default RAY_ADDRESS, or this machine.
-        refresh: a stage to compute anew, with every stage that is made from it.
+        refresh: a stage to compute again, with every stage that is made from it.
 
     Raises:
         InputError: where the study, its images, its weights, the root or the address cannot be used; nothing was written.

@@ -57,7 +57,7 @@ class StoreError(WorkError):
 
 
 class DamagedError(WorkError):
-    """A stored file is not what was written; it was set aside, and the next run makes it anew."""
+    """A stored file is not what was written; it was set aside, and the next run makes it again."""
 
 
 class LostError(WorkError):

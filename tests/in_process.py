@@ -69,6 +69,7 @@ def run_in_process(
             ]  # fmt: skip
             columns = columns_of(plan, "relevance")
             store.write(unit, pa.Table.from_pylist(rows, columns), columns)
-    for stage in ("predictions", "relevance", "similarity", "masking"):
+    names = list(STAGES)
+    for stage in names[names.index("finetune") + 1 :]:
         for piece in missing_pieces(plan, store, stage):
             do_piece(loaded, piece)

@@ -27,7 +27,7 @@ class SmallStudy:
     content: dict[str, Any]
 
     def changed(self, **blocks: dict[str, Any]) -> "SmallStudy":
-        """Write the study anew with keys of some blocks changed."""
+        """Write the study again with keys of some blocks changed."""
         content = {
             name: dict(block) if isinstance(block, dict) else block for name, block in self.content.items()
         }

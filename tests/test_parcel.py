@@ -41,6 +41,21 @@ def test_files_above_the_study_keep_their_places(tmp_path: Path) -> None:
     assert make_plan(tmp_path / "there" / packed.study).images.keys == make_plan(moved.path).images.keys
 
 
+def test_a_folder_of_pictures_travels_with_its_labels(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path / "data")
+    for person in ("anna", "ben"):
+        (tmp_path / "data" / "mine" / person).mkdir(parents=True)
+        for number, picture in enumerate(sorted((tmp_path / "data" / "faces").glob("*.png"))[:3]):
+            shutil.copy(picture, tmp_path / "data" / "mine" / person / f"{number}.png")
+    (tmp_path / "data" / "mine" / "labels.csv").write_text("identity,gender\nanna,f\nben,m\n")
+    study = study.changed(dataset={"source": "folder:mine"}, relevance={"images": {"where": {}}})
+    packed = pack(load_study(study.path))
+    packed.unpack(tmp_path / "there")
+    here, there = make_plan(study.path), make_plan(tmp_path / "there" / packed.study)
+    assert there.images.table["gender"].to_pylist() == ["f", "f", "f", "m", "m", "m"]
+    assert there.images.keys == here.images.keys
+
+
 def test_absolute_paths_are_told_and_left_alone(small_study: SmallStudy) -> None:
     study = small_study.changed(
         dataset={"source": "umist:/srv/umist.mat"},

@@ -3,12 +3,18 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
 
+from sweep.cli.commands import cli
+from sweep.data.proposal import propose
 from sweep.errors import InputError
 from sweep.plan import make_plan
 from sweep.stages import rows_of_tables
 from sweep.study import load_study
+from sweep.study.draft import text_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,6 +51,38 @@ def test_the_umist_study_comes_to_ten_models(shared: Path) -> None:
     rows = rows_of_tables(make_plan(ROOT / "studies" / "umist.yaml"))
     assert rows["models"] == 10
     assert rows["masked"] == (10 + 10 + 1) * 10 * 8 * 20 * 2
+
+
+def test_the_readmes_study_is_what_sweep_new_writes(tmp_path: Path) -> None:
+    for person in ("anna", "ben"):
+        (tmp_path / "my-faces" / person).mkdir(parents=True)
+        for index in range(5):
+            pixels = np.random.default_rng([len(person), index]).integers(0, 256, (112, 112), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "my-faces" / person / f"{index}.png")
+    draft = propose("folder:my-faces", tmp_path)
+    written = text_of(draft, Path("my-faces.yaml"), "my-faces")
+    (block,) = (text for text in _blocks("README.md", "yaml") if text.startswith("name:"))
+    assert yaml.safe_load(block) == yaml.safe_load(written)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/pictures.md"])
+def test_the_commands_that_readers_begin_with_exist(document: str) -> None:
+    named = [
+        line.split()
+        for text in _blocks(document, "")
+        for line in text.splitlines()
+        if line.startswith("sweep ")
+    ]
+    assert len(named) > 2
+    for _, command, *_ in named:
+        assert command in cli.commands
+    # Nobody else has what lies outside the project.
+    assert "../" not in (ROOT / document).read_text(encoding="utf-8")
+
+
+def _blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(

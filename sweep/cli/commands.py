@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, plan, query, report, study, submit, verify
+from sweep.cli import control, data, new, plan, query, report, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,6 +15,7 @@ def cli() -> None:
     relevance mapped, and every model's input masked with every model's map.
 
     \b
+    sweep new    my-faces                a first study of your own pictures
     sweep plan   studies/umist.yaml      what the study comes to
     sweep run    studies/umist.yaml      do it, or go on with it
     sweep status studies/umist.yaml      how far it is
@@ -27,6 +28,7 @@ def cli() -> None:
 
 
 for _command in (
+    new.new,
     plan.plan,
     study.run,
     study.status,
@@ -37,5 +39,6 @@ for _command in (
     query.query,
     report.report,
     data.data,
+    new.schema,
 ):
     cli.add_command(_command)

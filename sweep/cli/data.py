@@ -23,6 +23,7 @@ def data_show(source: str, sheet: Path, white: float | None) -> None:
 
     \b
     sweep data show bundled:heads
+    sweep data show folder:my-faces
     sweep data show manifest:faces/manifest.csv --sheet faces.png
     sweep data show manifest:scans/manifest.csv --white 4095
     """

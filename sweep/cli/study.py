@@ -30,7 +30,7 @@ from sweep.storage.store import Store
     "--refresh",
     type=click.Choice(list(STAGES)),
     metavar="STAGE",
-    help=f"Compute a stage anew ({', '.join(STAGES)}), and with it every stage that is made from it.",
+    help=f"Compute a stage again ({', '.join(STAGES)}), and with it every stage that is made from it.",
 )
 def run(study: Path, results: str, address: str | None, refresh: str | None) -> None:
     """Do a study, or go on with it: what is stored already is not computed again.
@@ -67,9 +67,9 @@ def status(study: Path, results: str, watching: bool, check: bool) -> None:
 
     With --watch, from any terminal that reaches the results: bars, rates and the time left, as units are stored.
 
-    With --check, files that are damaged are named and set aside, so that the next run makes them anew; exit code 1
+    With --check, files that are damaged are named and set aside, so that the next run makes them again; exit code 1
     says that there were some. It reads tables, weights, figures, report and records; what `sweep verify` stored is
-    made anew by `sweep verify`.
+    made again by `sweep verify`.
 
     \b
     sweep status studies/umist.yaml
@@ -88,7 +88,7 @@ def status(study: Path, results: str, watching: bool, check: bool) -> None:
     for line in notes(plan, store):
         click.echo(line)
     if damaged:
-        raise WorkError("\n".join([*damaged, f"Set aside; made anew by: {_command(study, results, None)}"]))
+        raise WorkError("\n".join([*damaged, f"Set aside; made again by: {_command(study, results, None)}"]))
     if check:
         click.echo("every stored file is what was written")
 

@@ -218,11 +218,18 @@ def select(images: Images, choice: RelevanceImages) -> list[int]:
         raise InputError(*problems)
     if choice.per_identity is not None:
         identities = images.table["identity"].to_pylist()
-        by_identity: dict[str, list[int]] = {}
-        for index in sorted(kept, key=lambda index: key_of("relevance image", images.ids[index])):
-            by_identity.setdefault(identities[index], []).append(index)
-        kept = {index for group in by_identity.values() for index in group[: choice.per_identity]}
+        return few_of_each(sorted(kept), images.ids, identities, choice.per_identity)
     return sorted(kept)
+
+
+def few_of_each(
+    positions: Sequence[int], ids: Sequence[str], identities: Sequence[str], most: int
+) -> list[int]:
+    """Of some positions at most so many of each identity, chosen by a hash of the image's id."""
+    by_identity: dict[str, list[int]] = {}
+    for index in sorted(positions, key=lambda index: key_of("relevance image", ids[index])):
+        by_identity.setdefault(identities[index], []).append(index)
+    return sorted(index for group in by_identity.values() for index in group[:most])
 
 
 def _positions(images: Images, column: str, wanted: Sequence[str | int | float]) -> dict[str, set[int]]:

@@ -6,8 +6,6 @@ them keeps it. So ids depend on no order of the rows, and adding an image change
 collide. A column `split` says which images to train on (`train`) and which to hold back (`validation`).
 """
 
-import csv
-import io
 import os
 import unicodedata
 from collections import Counter
@@ -16,20 +14,21 @@ from pathlib import Path
 
 from sweep.data.alike import folded, look_alike
 from sweep.data.decoding import RawImage, decode_with_remarks, is_file
+from sweep.data.rows import (
+    AT_ONCE,
+    Problem,
+    Row,
+    check_names,
+    check_separator,
+    not_degrees,
+    raise_rows,
+    read_rows,
+)
 from sweep.errors import InputError
-from sweep.study.names import folded as case_folded
-from sweep.study.names import taken
 
 KNOWN = ("path", "identity", "gender", "view_deg", "split")
 """Columns with a meaning of their own; every other one is a label."""
 SPLITS = ("train", "validation")
-LARGEST = 1e38
-"""The table `images` holds angles as float32, which has no larger numbers."""
-AT_ONCE = 20
-"""Problems that are listed; the rest are counted."""
-
-Row = tuple[int, dict[str, str]]
-"""The line on which a row begins, as an editor counts, and its cells by column."""
 
 
 def read_manifest(location: str, base: Path, white: float | None) -> Iterator[RawImage]:
@@ -37,20 +36,12 @@ def read_manifest(location: str, base: Path, white: float | None) -> Iterator[Ra
     path = base / location
     if not is_file(path):
         raise InputError(f"{path}: no such manifest (dataset.source)")
-    columns, lines = _table(path)
+    columns, rows, problems = read_rows(path)
     _check_columns(path, columns)
-    if not lines:
+    if not rows and not problems:
         raise InputError(f"{path}: lists no images")
-    rows: list[Row] = []
-    problems: list[tuple[int, str]] = []
-    for line, cells in lines:
-        if len(cells) == len(columns):
-            rows.append((line, dict(zip(columns, cells, strict=True))))
-        else:
-            kind = "more" if len(cells) > len(columns) else "fewer"
-            problems.append((line, f"has {kind} cells than the header"))
     problems += _problems(path.parent, rows)
-    _raise(path, sorted(problems, key=lambda problem: problem[0]))
+    raise_rows(path, sorted(problems, key=lambda problem: problem[0]))
     _check_as_a_whole(path, rows)
     labels = [column for column in columns if column not in KNOWN]
     for (line, row), image_id in zip(rows, image_ids([row["path"] for _, row in rows]), strict=True):
@@ -74,17 +65,16 @@ def read_manifest(location: str, base: Path, white: float | None) -> Iterator[Ra
             split=row.get("split"),
             remarks=remarks,
         )
-    _raise(path, problems)
+    raise_rows(path, problems)
 
 
 def listed(path: Path) -> list[str]:
     """The paths that a manifest lists, as they are written. Raises InputError where it cannot be read."""
     if not is_file(path):
         raise InputError(f"{path}: no such manifest (dataset.source)")
-    columns, lines = _table(path)
+    columns, rows, _ = read_rows(path)
     _check_columns(path, columns)
-    place = columns.index("path")
-    return [cells[place] for _, cells in lines if len(cells) > place]
+    return [row["path"] for _, row in rows]
 
 
 def image_ids(paths: Sequence[str]) -> list[str]:
@@ -99,63 +89,17 @@ def image_ids(paths: Sequence[str]) -> list[str]:
     return ids
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and the line on which each row begins with its cells."""
-    rows: list[tuple[int, list[str]]] = []
-    begin = 1
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:
-                rows.append((begin, cells))
-            begin = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{path}: row {begin}: cannot be read as CSV: {error}") from None
-    return (rows[0][1], rows[1:]) if rows else ([], [])
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read as CSV: {error}") from None
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content:
-        raise InputError(f"{path}: cannot be read as CSV: it is UTF-16 or no text; save it as UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        row = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}: row {row}: cannot be read as CSV: not UTF-8; save it as UTF-8") from None
-
-
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [column for column in ("path", "identity") if column not in columns]
     if missing:
-        for mark, name in {";": "semicolons", "\t": "tabs", "|": "'|'"}.items():
-            if "path" in (part.strip() for part in ",".join(columns).split(mark)):
-                raise InputError(f"{path}: its columns are separated by {name}; separate them by commas")
+        check_separator(path, columns, ("path",))
         raise InputError(
             f"{path}: has no column {' and no column '.join(missing)}; found: {', '.join(columns)}"
         )
-    if len(set(columns)) < len(columns):
-        raise InputError(f"{path}: names a column twice: {', '.join(columns)}")
-    labels = [column for column in columns if column not in KNOWN]
-    problems = [f"{path}: column {name or 'without a name'}: {why}" for name, why in _bad_columns(labels)]
-    if problems:
-        raise InputError(*problems)
+    check_names(path, columns, KNOWN)
 
 
-def _bad_columns(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each label column whose name another column has or could be taken for, and what is wrong with it."""
-    for label in labels:
-        if not label.strip():
-            yield label, "has no name in the header; name it, or remove its comma"
-        elif case_folded(label) in KNOWN:
-            yield label, f"write it '{case_folded(label)}', or rename it"
-    yield from taken(label for label in labels if label.strip() and case_folded(label) not in KNOWN)
-
-
-def _problems(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
+def _problems(folder: Path, rows: Sequence[Row]) -> Iterator[Problem]:
     """What is wrong with single rows, each with its line."""
     seen: dict[str, int] = {}
     for line, row in rows:
@@ -168,8 +112,8 @@ def _problems(folder: Path, rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
         seen.setdefault(normal, line)
         if not row["identity"].strip():
             yield line, "identity: is empty"
-        if (angle := row.get("view_deg")) and not _is_number(angle):
-            yield line, f"view_deg: '{angle}' is no number of degrees"
+        for problem in not_degrees(row):
+            yield line, problem
         if (part := row.get("split", "train")) not in SPLITS:
             yield line, f"split: '{part}' is neither 'train' nor 'validation'"
 
@@ -186,20 +130,6 @@ def _check_as_a_whole(path: Path, rows: Sequence[Row]) -> None:
         for part in SPLITS:
             if all(row["split"] != part for _, row in rows):
                 raise InputError(f"{path}: column split: no row is '{part}'; a study needs both")
-
-
-def _raise(path: Path, problems: Sequence[tuple[int, str]]) -> None:
-    if problems:
-        lines = [f"{path}: row {line}: {problem}" for line, problem in problems[:AT_ONCE]]
-        more = len(problems) - AT_ONCE
-        raise InputError(*lines, *([f"... and {more} more"] if more > 0 else []))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return abs(float(text)) <= LARGEST and "_" not in text
-    except ValueError:
-        return False
 
 
 def _hint(folder: Path, name: str) -> str:

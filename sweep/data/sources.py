@@ -1,7 +1,7 @@
 """Where images come from: one function per kind of source, each yielding decoded images with their labels.
 
-A source is written `kind:PATH` in the study file. `sweep.data.decoding` says how files are decoded, `sweep.data.manifest`
-how a manifest is read.
+A source is written `kind:PATH` in the study file. `sweep.data.decoding` says how files are decoded, `sweep.data.folder` how
+a folder of pictures is read, `sweep.data.manifest` how a manifest is.
 """
 
 import io
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sweep.data.decoding import RawImage, decode, is_file, scaled
+from sweep.data.folder import files_of_folder, read_folder
 from sweep.data.manifest import listed, read_manifest
 from sweep.errors import InputError
 
@@ -32,11 +33,14 @@ def read_source(source: str, base: Path, white: float | None = None) -> Iterator
 def files_of_source(source: str, base: Path) -> list[str]:
     """Paths of the files that a source is made of, as they stand in the study file or relative to its folder `base`.
 
-    Raises InputError where a manifest cannot be read.
+    Raises InputError where a manifest or a folder cannot be read.
     """
     kind, _, location = source.partition(":")
     if kind not in _READERS or kind == "bundled":
         return []
+    if kind == "folder":
+        # What lies at an absolute path is not taken along, whatever it holds.
+        return [location] if Path(location).is_absolute() else files_of_folder(location, base)
     found = [location]
     if kind == "manifest" and not Path(location).is_absolute():
         found += [str(Path(location).parent / name) for name in listed(base / location)]
@@ -119,6 +123,7 @@ _READERS: dict[str, Callable[[str, Path, float | None], Iterator[RawImage]]] = {
     "bundled": _read_bundled,
     "umist": _read_umist,
     "orl": _read_orl,
+    "folder": read_folder,
     "manifest": read_manifest,
 }
-_KINDS = ("bundled:heads", "umist:PATH.mat", "orl:PATH.mat", "manifest:PATH.csv")
+_KINDS = ("folder:PATH", "manifest:PATH.csv", "bundled:heads", "umist:PATH.mat", "orl:PATH.mat")

@@ -2,16 +2,19 @@
 
 A file gets its name only when it is whole: of the length that the server announced, of the content that its reader
 expects, and of the recorded hash. The record is written first, so that of two processes that fetch at once and are
-sent different versions, one fails. What a fetch that fails has written is removed.
+sent different versions, one fails. What a fetch that fails has written is removed; what one that was killed has
+written is removed by the next use of the cache, once it is a day old.
 """
 
 import hashlib
 import http.client
 import os
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -21,6 +24,10 @@ from sweep.errors import InputError
 TIMEOUT_SECONDS = 60
 """How long a server may say nothing."""
 BLOCK_BYTES = 2**20
+PART = ".part-"
+"""How the names of files begin that are being fetched."""
+OLD_SECONDS = 24 * 3600
+"""A part that has not grown for so long is one that a killed process has left."""
 
 
 def cache_folder() -> Path:
@@ -46,6 +53,7 @@ def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
             f"{place}: fetched files cannot be kept: {error}; name a folder that can be written to in SWEEP_CACHE"
         ) from None
     try:
+        _sweep_parts(folder.parent)
         name = Path(urlsplit(address).path).name.strip(".") or "weights"
         path, record = folder / name, folder / f"{name}.sha256"
         if not path.is_file():
@@ -68,7 +76,7 @@ def fetched(address: str, place: str, check: Callable[[Path], None]) -> Path:
 
 def _fetch(address: str, path: Path, record: Path, check: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=PART, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -82,6 +90,14 @@ def _fetch(address: str, path: Path, record: Path, check: Callable[[Path], None]
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep_parts(cache: Path) -> None:
+    """Remove what fetches that were killed have left of any address."""
+    for part in cache.glob(f"*/{PART}*"):
+        with suppress(OSError):  # gone meanwhile, or another user's: it harms nothing
+            if time.time() - part.stat().st_mtime > OLD_SECONDS:
+                part.unlink()
 
 
 def _receive(address: str, file: IO[bytes]) -> None:
@@ -100,7 +116,7 @@ def _receive(address: str, file: IO[bytes]) -> None:
 
 def _write_record(record: Path, digest: str) -> str:
     """Write the record if there is none. Returns what stands in it."""
-    with tempfile.NamedTemporaryFile("w", prefix=".part-", dir=record.parent, encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", prefix=PART, dir=record.parent, encoding="utf-8") as file:
         file.write(f"{digest}\n")
         file.flush()
         try:

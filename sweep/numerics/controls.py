@@ -69,9 +69,11 @@ def mask_ranks(maps: Array, ranking: Ranking, source: str, image_ids: Sequence[s
     if ranking.rows:
         maps, names = maps[list(ranking.rows)], [names[row] for row in ranking.rows]
     if ranking.regions == 1:
-        return source_ranks(maps, ranking.order, source, names)
-    side = isqrt(maps.shape[1])
-    return region_ranks(maps, (side, side), ranking.regions)
+        ranks = source_ranks(maps, ranking.order, source, names)
+    else:
+        side = isqrt(maps.shape[1])
+        ranks = region_ranks(maps, (side, side), ranking.regions)
+    return maps.shape[1] - 1 - ranks if ranking.reverse else ranks
 
 
 def blocks(mask: str, image_keys: Sequence[str], shape: tuple[int, int]) -> Array:

@@ -30,6 +30,8 @@ class Ranking:
     """Side of the squares that go as a whole, pixels."""
     mean_map: bool = False
     """Whether the source's mean map of the other images stands for each image's own."""
+    reverse: bool = False
+    """Whether the pixels that would go last go first."""
     rows: tuple[int, ...] = ()
     """For each image the row of the map that stands for its own; nothing where it is the image's own."""
 

@@ -19,6 +19,7 @@ CONTROL_LOOKS: Mapping[str, Look] = {
     NO_CONTROL: Look("the model's own map", "#D55E00", "o", "-"),
     "other_image": Look("its map of another image", "#332288", "D", "-"),
     "mean_map": Look("its mean map of other images", "#117733", "^", "-"),
+    "reversed": Look("its own map, last pixels first", "#88CCEE", "v", "--"),
     "blocks": Look("random blocks", "#999933", "s", "--"),
     "scattered": Look("random pixels", "#6B6B6B", "x", "--"),
 }

@@ -50,6 +50,7 @@ FILLS = {
 CONTROLS = {
     "other_image": "the source's map of another image of another class",
     "mean_map": "the source's mean map of the other images",
+    "reversed": "the very map, its last pixels first",
     "blocks": "blocks of 8 x 8 pixels at random",
     "scattered": "single pixels at random",
 }

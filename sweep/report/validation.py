@@ -15,6 +15,7 @@ OWN = "same_init"
 AGAINST = {
     "other_image": "the source's map of another image",
     "mean_map": "the source's mean map of the other images",
+    "reversed": "its own least relevant pixels",
     "blocks": "random blocks",
     "scattered": "random pixels",
 }
@@ -184,13 +185,17 @@ def _sentence(row: Row, looks: Looks) -> str:
     if row["transfer"] is None:
         return f"{name[0].upper()}{name[1:]}: {row['note']}."
     if row["low"] > 1:
-        said = "more than own masks"
+        said = "more than own masks find"
     elif row["high"] < 0:
-        said = "less than the control"
+        said = "less than the control finds"
     elif row["low"] > 0:
-        said = "as much as own masks, or not told apart" if row["high"] >= 1 else "part of it"
+        said = (
+            "not told apart from own masks"
+            if row["high"] >= 1
+            else "more than the control, less than own masks"
+        )
     else:
-        said = "nothing is shown" if row["high"] >= 1 else "no more than the control, or not told apart"
+        said = "nothing is shown" if row["high"] >= 1 else "not told apart from the control"
     note = f" ({row['note']})" if row["note"] else ""
     return f"{name[0].upper()}{name[1:]}: T = {index_with_interval(row)}, {said}{note}."
 
@@ -201,7 +206,8 @@ def index_with_interval(row: Row) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "none" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+    # Non-breaking spaces: an interval stays on one line.
+    return "none" if low is None or high is None else f"{low:.3f}\u00a0to\u00a0{high:.3f}"
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,7 +1,7 @@
 """The right to run a study: a lease under its results root, renewed while the run lives, and requests to that run.
 
-One run at a time holds `.lease.json`. It renews the heartbeat in it every few seconds; a lease whose heart no
-longer beats, or whose process is known to be gone, is taken over by the next run. A run that finds its lease
+One run at a time holds `.lease.json`. It renews the heartbeat in it every few seconds; a lease that is no
+longer renewed, or whose process is known to be gone, is taken over by the next run. A run that finds its lease
 taken (it was suspended, say) must stop. Should two runs overlap all the same, no harm is done: a unit's file
 is complete or absent, and the same key always holds the same rows.
 

@@ -41,7 +41,7 @@ def run_study(
     """Bring a study to its end, doing only what is not stored yet.
 
     `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. `refresh` names
-    a stage to compute anew, with all that is made from it. Raises WorkError listing what failed, after everything
+    a stage to compute again, with all that is made from it. Raises WorkError listing what failed, after everything
     else was done; HeldError where another run of the study is alive; Stopped where this one was asked to stop.
     """
     layers = plan.load_layers()
@@ -70,6 +70,8 @@ def _run(
     write_files(store, {STUDY: plan.source, INDEX: index_of_study(plan)})
     restore_sidecars(store, plan)
     tracker = Tracker(plan, results)
+    for line in tracker.problems():  # now, as a wrong password or address can be mended while the study runs
+        display.say(line)
     display.on_finish = tracker.stage_done
     run = Run(plan, store, tracker, display, lease, interrupts, versions())
     status = KILLED
@@ -79,7 +81,7 @@ def _run(
             with cluster(address) as joined:
                 _compute(run, layers, joined)
                 if run.damaged_inputs():
-                    display.say("What was damaged is made anew.")
+                    display.say("What was damaged is made again.")
                     _compute(run, layers, joined)
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
@@ -105,8 +107,8 @@ def _run(
                 record(store, run.failures, store.missing(everything))
         if not isinstance(interrupts.end, LostError):  # else all this is the other run's now
             tracker.close(status)
-        if tracker.problem:
-            display.say(tracker.problem)
+        for line in tracker.problems():
+            display.say(line)
     if run.failures:
         raise WorkError("\n".join(run.outcome()))
 
@@ -114,10 +116,11 @@ def _run(
 def _catch_up(run: Run) -> None:
     """MLflow follows the tables: whatever it missed of a stored model it is told now."""
 
-    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float]]:
+    def history(model_id: str) -> tuple[list[dict[str, float]], dict[str, float], str | None]:
         epochs = run.store.read([epoch_units(run.plan)[model_id]]).to_pylist()
-        columns = ["train_accuracy", "val_accuracy"]
-        return epochs, run.store.read([model_units(run.plan)[model_id]], columns=columns).to_pylist()[0]
+        columns = ["train_accuracy", "val_accuracy", "mlflow_run_id"]
+        accuracies = run.store.read([model_units(run.plan)[model_id]], columns=columns).to_pylist()[0]
+        return epochs, accuracies, accuracies.pop("mlflow_run_id")
 
     absent = {unit.label for unit in run.store.missing(list(model_units(run.plan).values()))}
     run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
@@ -138,6 +141,10 @@ def _publish(run: Run) -> None:
 def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     """Every stage. The workers give their CPUs back while Tune has its trials."""
     plan, store = run.plan, run.store
+    names = list(STAGES)
+    trials = names.index("finetune")
+    before = [name for name in names[:trials] if STAGES[name].pieces]
+    after = names[trials + 1 :]
     run.begin()
     for unit in run.missing("images"):
         store.write(unit, plan.images.table, columns_of(plan, "images"))
@@ -145,7 +152,8 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     run.finish()
     context, nodes = share_context(plan, layers, store), Nodes(store, run.display.say)
     with WorkerPool(context, nodes, growing=joined) as pool:
-        _stage(run, pool, "features")
+        for stage in before:
+            _stage(run, pool, stage)
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
     memory = trial_bytes(plan, layers)
@@ -157,7 +165,7 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
         ]
     )
     with WorkerPool(context, nodes, growing=joined) as pool:
-        for stage in ("predictions", "relevance", "similarity", "masking"):
+        for stage in after:
             _stage(run, pool, stage)
 
 
@@ -172,7 +180,7 @@ def _stage(run: Run, pool: WorkerPool, stage: str) -> None:
     with run.interrupts.draining(pool.drain):
         failures = work(wanted)
         if lost := [unit for failure in failures if failure.input_lost for unit in failure.piece.units]:
-            # Once more: new pieces ask anew for what was lost.
+            # New pieces ask again for what was lost.
             failures = [failure for failure in failures if not failure.input_lost]
             failures += work(run.store.missing(lost))
         run.finish(

@@ -37,7 +37,7 @@ class Versions:
 
 
 UNKNOWN = Versions(code="unknown", python="unknown", packages={})
-"""What stands for the versions in a sidecar that had to be written anew."""
+"""What stands for the versions in a sidecar that had to be written again."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def begin_stage(store: Store, plan: Plan, stage: str, missing: Sequence[Unit], n
 
 
 def restore_sidecars(store: Store, plan: Plan) -> None:
-    """Write the sidecars anew that are gone or damaged; by what their units were made is not known any more."""
+    """Write the sidecars again that are gone or damaged; by what their units were made is not known any more."""
     for stage in STAGES:
         if not _batches(store, stage):
             units = STAGES[stage].units(plan)
@@ -124,7 +124,7 @@ def drift(store: Store, plan: Plan, missing: Collection[Unit]) -> list[str]:
             if units and batch.versions != now:
                 lines.append(
                     f"{stage}: {len(units):,} of {len(stored):,} units were stored by {_difference(batch.versions, now)}; "
-                    f"`sweep run {plan.path} --refresh {stage}` makes them anew"
+                    f"`sweep run {plan.path} --refresh {stage}` makes them again"
                 )
     return lines
 

@@ -251,7 +251,13 @@ def _ranks(plan: Plan, store: Store, mask: Mask, chunk: int, ranker: Ranker) -> 
     if mask.control == "other_image":
         first = 0 if len(maps) > len(map_chunks_of(plan, chunk)) else chunk * CHUNK
         rows = tuple(place - first for place in _partners(plan)(mask.source, mask.draw, chunk))
-    ranking = Ranking(plan.study.masking.order, plan.study.masking.regions, mask.control == "mean_map", rows)
+    ranking = Ranking(
+        plan.study.masking.order,
+        plan.study.masking.regions,
+        mean_map=mask.control == "mean_map",
+        reverse=mask.control == "reversed",
+        rows=rows,
+    )
     return ranker.of_maps(store, maps, ranking)
 
 

@@ -24,7 +24,7 @@ from sweep.storage.sealing import PARTS, BrokenSeal, check_json, opened, sealed,
 DAMAGED = ".damaged"
 """Folder, inside a table's, for files that were found to be other than what was written."""
 REPLACED = ".replaced"
-"""Folder, inside a table's, for the last units that were computed anew on request."""
+"""Folder, inside a table's, for the last units that were computed again on request."""
 _SUFFIX = ".parquet"
 _WEIGHTS = ["weights_uri", "weights_sha256"]
 _UNIT = re.compile(r"^(?P<label>.+)\.(?P<key>[0-9a-f]{20})\.parquet$")
@@ -93,7 +93,7 @@ class Store:
         """Rows of stored units, in the order given, each file checked against its checksum.
 
         Raises WorkError naming the file that is missing, DamagedError naming one that is damaged; the latter is
-        set aside, so that the next run makes it anew.
+        set aside, so that the next run makes it again.
         """
         return pa.concat_tables([self._read(unit, columns) for unit in units])
 
@@ -225,7 +225,9 @@ class Store:
 
     def _damaged(self, unit: Unit, problem: BrokenSeal) -> DamagedError:
         self.set_aside([unit.path], DAMAGED)
-        return DamagedError(f"{self.root}/{unit.path} {problem}; it was set aside, run again to make it anew")
+        return DamagedError(
+            f"{self.root}/{unit.path} {problem}; it was set aside, run again to make it again"
+        )
 
     def _weights(self, rows: pa.Table) -> bytes:
         (model,) = rows.to_pylist()

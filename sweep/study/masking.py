@@ -10,7 +10,9 @@ from sweep.study.base import Settings
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Fill = Literal["mean", "linear", "zero", "grey", "noise", "blur"]
-Control = Literal["other_image", "mean_map", "blocks", "scattered"]
+Control = Literal["other_image", "mean_map", "reversed", "blocks", "scattered"]
+DRAWN_ONCE = ("mean_map", "reversed")
+"""Controls in which there is nothing to draw."""
 SOURCELESS: Mapping[str, str] = {"scattered": "random", "blocks": "blocks"}
 """Controls that depend on no source, and what stands for one in the tables, numbered by the draw."""
 
@@ -27,17 +29,22 @@ class Masking(Settings):
     order: Literal["absolute", "positive", "negative", "least"] = "absolute"
     """Which pixels go first: those of the highest absolute relevance, the most positive, the most negative, or those of the
     lowest absolute relevance."""
-    fills: Annotated[tuple[Fill, ...], Field(min_length=1), pydantic.BeforeValidator(_several)] = ("linear",)
+    fills: Annotated[
+        tuple[Fill, ...],
+        Field(min_length=1),
+        pydantic.BeforeValidator(_several, json_schema_input_type=Fill | tuple[Fill, ...]),
+    ] = ("linear",)
     """What removed pixels become: imputed from their neighbours (linear), the channel mean (the paper's), black (zero),
     mid-grey, uniform noise, or the blurred image. With several, every mask is tried with each."""
     regions: Annotated[int, Field(ge=1, le=1024)] = 1
     """Side of the squares that are removed as a whole, pixels; they go by their summed absolute relevance."""
-    controls: Annotated[tuple[Control, ...], pydantic.BeforeValidator(_several)] = (
-        "other_image",
-        "scattered",
-    )
-    """Masks that remove as many pixels without knowing the image: the source's map of another image of another class, its
-    mean map of the other images, blocks of 8 x 8 pixels at random, single pixels at random."""
+    controls: Annotated[
+        tuple[Control, ...],
+        pydantic.BeforeValidator(_several, json_schema_input_type=Control | tuple[Control, ...]),
+    ] = ("other_image", "scattered")
+    """Masks that remove as many pixels elsewhere: the source's map of another image of another class, its
+    mean map of the other images, the very map with the last pixels first, blocks of 8 x 8 pixels at random, single pixels at
+    random."""
     control_draws: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often what is drawn in a control is drawn."""
     granularity: Literal["image", "cell"] = "image"
@@ -46,9 +53,9 @@ class Masking(Settings):
 
     @property
     def drawn_controls(self) -> list[tuple[Control, int]]:
-        """Every control with the number of each of its draws; in a mean map there is nothing to draw."""
+        """Every control with the number of each of its draws."""
         draws = range(1, self.control_draws + 1)
-        return [(name, draw) for name in self.controls for draw in (draws if name != "mean_map" else (1,))]
+        return [(name, draw) for name in self.controls for draw in ((1,) if name in DRAWN_ONCE else draws)]
 
     @field_validator("fills", "controls")
     @classmethod

@@ -28,7 +28,7 @@ class Dataset(Settings):
     """Which images, at what size, and how they are split."""
 
     source: str
-    """Where the images come from, as in 'manifest:PATH.csv' (see sweep.data.sources); paths start at the study file."""
+    """Where the images come from, as in 'folder:PATH' or 'manifest:PATH.csv' (see sweep.data.sources); paths start at the study file."""
     input_size: Annotated[int, Field(ge=32, le=1024)] = 224
     """Height and width of the networks' input, pixels."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -71,7 +71,9 @@ class Finetune(Settings):
     """How each readout is trained on the frozen backbone's features."""
 
     epochs: Epochs = 25
+    """How often every training image is seen."""
     batch_size: Annotated[int, Field(ge=1)] = 32
+    """Images in a step of training."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Step size of Adam (Kingma & Ba 2015)."""
     standardize: bool = True
@@ -96,14 +98,17 @@ class FinetuneOverrides(Settings):
 class Factors(BaseModel):
     """The factorial: every combination of levels is one model."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
     __pydantic_extra__: dict[str, Annotated[dict[LevelName, FinetuneOverrides], Field(min_length=1)]]
 
     pretraining: Annotated[dict[LevelName, Pretraining], Field(min_length=1)]
+    """Backbones by name; each is its weights, as in 'bundled:faces-small', or a mapping that also says what its input is."""
     task: Annotated[tuple[LevelName, ...], Field(min_length=1)]
+    """Label columns of the images, each told apart by a readout of its own."""
     seed: Annotated[tuple[Annotated[int, Field(ge=0, le=INT64)], ...], Field(min_length=1)] = (1,)
+    """Random initialisations of the readout."""
 
-    @field_validator("pretraining", mode="before")
+    @field_validator("pretraining", mode="before", json_schema_input_type=dict[LevelName, str | Pretraining])
     @classmethod
     def _weights_alone(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -175,8 +180,11 @@ class Relevance(Settings):
     engine: Literal["sweep", "innvestigate"] = "sweep"
     """What computes the maps: this package, or iNNvestigate itself, one map at a time in a process of its own."""
     composite: Annotated[str | dict[str, Any], pydantic.BeforeValidator(_composite)] = "preset_a_flat"
+    """Rules of LRP by layer: a preset's name, or a mapping (docs/lrp.md)."""
     bias: Literal["innvestigate", "split"] = "innvestigate"
+    """What becomes of the relevance of biases (docs/lrp.md)."""
     images: RelevanceImages = RelevanceImages()
+    """Which images get maps and masks; by default all."""
 
 
 class Analysis(Settings):
@@ -185,6 +193,7 @@ class Analysis(Settings):
     draws: Annotated[int, Field(ge=1, le=INT64)] = 100
     """Sources drawn with replacement per destination and bin, as in the paper."""
     draw_seed: Annotated[int, Field(ge=-INT64, le=INT64)] = 0
+    """Chooses what is drawn."""
     ranks: Annotated[int, Field(ge=1)] = 5
     """How many of the highest logits are kept per model and image."""
 

@@ -6,7 +6,8 @@ the study: the tables hold everything that matters, and the history is caught up
 
 from sweep.tracking.connection import how_to_open, tracking_uri
 from sweep.tracking.readouts import load_readout
-from sweep.tracking.tracker import FAILED, FINISHED, KILLED, Tracker
+from sweep.tracking.study_runs import FAILED, FINISHED, KILLED
+from sweep.tracking.tracker import Tracker
 from sweep.tracking.verification import log_verification
 
 __all__ = [

@@ -4,9 +4,10 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sweep.errors import SweepError, redacted
+from sweep.tracking.faults import Fault, fault_of
 
 Answer = TypeVar("Answer")
 
@@ -48,24 +49,26 @@ def how_to_open(uri: str) -> str:
     return shown if uri.startswith(("http://", "https://")) else f"mlflow ui --backend-store-uri {shown}"
 
 
-class RefusedError(Exception):
-    """MLflow answers, and holds something that rules the study's runs out; the message says what to do."""
+def shorten_patience() -> None:
+    """Let MLflow give up after two tries of 10 seconds, unless the environment says otherwise.
+
+    Its own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    # Standard output is for results.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 class Connection:
-    """Runs calls to a tracking server; a failed one is told by `problem` and makes room for the work."""
+    """Runs calls to the tracking server at `uri`; a failed one is told by `fault` and makes room for the work."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.problem: str | None = None
+    def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fault: Fault | None = None
         """What the last failure was; None since the last success of `insist`."""
-        self._clock = clock
+        self._uri, self._clock = uri, clock
         self._wait, self._silent_until = FIRST_WAIT, 0.0
-        # MLflow's own patience is 7 tries of 2 minutes each, which would stop the study for a quarter of an hour.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault(
-            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true"
-        )  # standard output is for results
+        shorten_patience()
 
     def attempt(self, call: Callable[[], Answer]) -> Answer | None:
         """What `call` returns; None where it fails, or where the last failure is too recent to try again."""
@@ -80,8 +83,7 @@ class Connection:
             now = self._clock()
             self._silent_until = now + max(self._wait, PATIENCE * (now - begun))
             self._wait = min(2 * self._wait, LONGEST_WAIT)
-            kind = "" if isinstance(error, RefusedError) else f"{type(error).__name__}: "
-            self.problem = f"{kind}{_first_line(error)}"
+            self.fault = fault_of(error, self._uri)
             return None
         self._wait = FIRST_WAIT
         return answer
@@ -90,17 +92,14 @@ class Connection:
         """Let the next call be tried, however recent the last failure is."""
         self._silent_until = 0.0
 
-    def insist(self, call: Callable[[], Any]) -> bool:
-        """Try `call`, which may be repeated, several times; whether it went through."""
+    def insist(self, call: Callable[[], bool]) -> None:
+        """Try `call` until it says that all is done, several times at most, and no more where that is of no use."""
         for pause in INSISTENCE:
             time.sleep(pause)
             self.be_ready()
-            self.problem = None
-            self.attempt(call)
-            if self.problem is None:
-                return True
-        return False
+            self.fault = None
+            if self.attempt(call) or self._is_final():
+                return
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:400]
+    def _is_final(self) -> bool:
+        return self.fault is not None and self.fault.final

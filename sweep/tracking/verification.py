@@ -5,9 +5,11 @@ from collections.abc import Mapping
 
 from sweep.plan import Plan
 from sweep.storage.files import Files
-from sweep.tracking.connection import Connection, RefusedError, artifact_root, default_uri, tracking_uri
+from sweep.tracking.connection import Connection, artifact_root, default_uri, tracking_uri
+from sweep.tracking.database import check_database
+from sweep.tracking.faults import RefusedError
 from sweep.tracking.identity import is_own, results_id
-from sweep.tracking.tracker import MODEL_TAG, STUDY_TAG
+from sweep.tracking.study_runs import MODEL_TAG, STUDY_TAG
 
 
 def log_verification(plan: Plan, results: str, metrics: Mapping[str, float]) -> str | None:
@@ -15,10 +17,10 @@ def log_verification(plan: Plan, results: str, metrics: Mapping[str, float]) -> 
 
     Returns why that was not possible, or None.
     """
-    connection = Connection()
+    connection = Connection(tracking_uri(results))
     files = Files(f"{results.rstrip('/')}/{plan.study.name}")
     connection.attempt(lambda: _log(plan, results, files, metrics))
-    return connection.problem
+    return connection.fault.line if connection.fault else None
 
 
 def _log(plan: Plan, results: str, files: Files, metrics: Mapping[str, float]) -> None:
@@ -26,6 +28,7 @@ def _log(plan: Plan, results: str, files: Files, metrics: Mapping[str, float]) -
     from mlflow.entities import Metric
 
     uri = tracking_uri(results)
+    check_database(uri)
     artifact_root(uri, results)
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(plan.study.name)

@@ -64,5 +64,5 @@ def test_rankers_end_with_the_stage(tmp_path: Path) -> None:
     last: Any = rankers.of_random("random-1", "scattered", ["x"], 4)
     del rankers
     assert ray.get(last).shape == (1, 16)
-    del last  # as long as it could get lost, Ray keeps what could make it anew
+    del last  # as long as it could get lost, Ray keeps what could make it again
     assert wait_until(lambda: set(processes()) <= before, 20)

@@ -45,6 +45,12 @@ def test_the_page_is_quiet_alone_accessible_and_fits(
     assert browser.console() == []
     width = browser.driver.execute_script("return document.documentElement.scrollWidth")
     assert width <= size[0]
+    if not mobile:
+        overflowing = browser.driver.execute_script(
+            "return [...document.querySelectorAll('.wide')].filter((e) => e.scrollWidth > e.clientWidth)"
+            ".map((e) => e.getAttribute('aria-label'))"
+        )
+        assert overflowing == []
 
 
 def test_a_figure_grows_on_enter_and_shrinks_on_escape(browser: Browser, address: str) -> None:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from sweep.plan import Plan, make_plan
 from tests.chaos.harness import RUN_SECONDS, assert_whole, run, running, stored, wait_until
 from tests.chaos.test_chaos import chaos_study
-from tests.tracking.test_tracker import free_port, server
+from tests.tracking.harness import free_port, server
 
 OUTAGE = 30.0
 

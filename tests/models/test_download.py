@@ -1,7 +1,9 @@
 """Files fetched from a real server on this machine, which breaks off, lies, redirects, and keeps silent."""
 
 import http.server
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -186,6 +188,23 @@ def test_many_that_fetch_at_once_all_get_the_same_whole_file(
         copies = list(threads.map(lambda _: fetched(f"{served}/face.h5", "place", check_hdf5), range(8)))
     assert {copy.read_bytes() for copy in copies} == {whole}
     assert left(tmp_path) == ["face.h5", "face.h5.sha256"]
+
+
+def test_what_a_killed_fetch_left_is_gone_after_a_day(tmp_path: Path, served: str) -> None:
+    copy = fetched(f"{served}/face.h5", "place", check_hdf5)
+    other = copy.parent.with_name("another-address")
+    other.mkdir()
+    hours = {
+        copy.with_name(".part-old"): 25,
+        copy.with_name(".part-young"): 23,
+        other / ".part-old": 25,
+        other / "face.h5": 1000,
+    }
+    for path, age in hours.items():
+        path.write_bytes(b"half")
+        os.utime(path, times=(time.time() - age * 3600,) * 2)
+    assert fetched(f"{served}/face.h5", "place", check_hdf5) == copy
+    assert [path.exists() for path in hours] == [False, True, False, True]
 
 
 def test_a_copy_without_its_record_must_be_whole(tmp_path: Path, served: str, whole: bytes) -> None:

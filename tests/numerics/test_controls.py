@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from sweep.errors import InputError
 from sweep.keys import generator
-from sweep.numerics.controls import blocks, mean_map, other_image
+from sweep.numerics.controls import blocks, mask_ranks, mean_map, other_image
+from sweep.numerics.masking import Ranking
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=12).filter(lambda classes: len(set(classes)) > 1))
@@ -85,3 +86,14 @@ def test_blocks_differ_by_image_and_mask_but_not_by_call() -> None:
     np.testing.assert_array_equal(first[1:], blocks("blocks-1", ("b",), (64, 48)))
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(first, blocks("blocks-2", ("a", "b"), (64, 48)))
+
+
+@pytest.mark.parametrize("regions", [1, 2])
+def test_reversed_removes_last_what_the_mask_removes_first(regions: int) -> None:
+    maps = np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32)
+    maps[1] = 0.5  # ranked at random
+    mask, control = (
+        mask_ranks(maps, Ranking("absolute", regions, reverse=reverse), "s", ["a", "b", "c"])
+        for reverse in (False, True)
+    )
+    np.testing.assert_array_equal(np.argsort(control, axis=1), np.argsort(mask, axis=1)[:, ::-1])

@@ -253,7 +253,8 @@ def _write_masked(study: Study, root: Path, images: Sequence[str], rng: np.rando
         columns["image_id"] += list(images)
         columns["predicted_class"] += ["x"] * len(images)
         columns["correct"] += (rng.random(len(images)) < chance).tolist()
-        columns["target_logit"] += [0.0] * len(images)
+        # Every image has its own, lower by the chance to be wrong; no draw, so that `correct` stays what it was.
+        columns["target_logit"] += [8 * chance - 1 + 0.1 * index for index in range(len(images))]
     table = pa.table(columns, schema=SCHEMAS["masked"])
     if study.granularity == "cell":
         table = _counted(table, {image: i // study.chunk for i, image in enumerate(images)})

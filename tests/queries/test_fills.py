@@ -11,7 +11,7 @@ import pytest
 from sweep import statistics
 from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError
-from tests.queries.simulated import Study, expected_auc, factorial, write, write_index
+from tests.queries.simulated import Study, expected_auc, factorial, relation, write, write_index
 
 QUERIES = [query.name for query in list_queries() if "fill" in query.parameters]
 
@@ -21,7 +21,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     study = Study(
         factorial(2, 2, 3),
         fills=("mean", "blur"),
-        controls={"other_image": 2, "mean_map": 1},
+        controls={"other_image": 2, "mean_map": 1, "reversed": 1},
         n_blocks=2,
         seed=5,
     )
@@ -145,3 +145,59 @@ def test_control_curves_are_means_of_own_masks_and_of_each_control(several: tupl
     np.testing.assert_allclose(got["accuracy"], means["mean"], rtol=1e-12)
     np.testing.assert_allclose(got["sd"], means["std"], rtol=1e-9)
     np.testing.assert_allclose(got["sem"], means["sem"], rtol=1e-9)
+
+
+def test_the_symmetric_relevance_gain_is_the_loss_against_the_reversed_masks(
+    several: tuple[Study, Path], tmp_path: Path
+) -> None:
+    study, root = several
+    got = run_query("srg", str(root)).to_pandas()
+    assert len(got) == 2 * len(study.models) ** 2
+    masked = pd.read_parquet(root / "masked")
+    inner = masked[(masked["percent"] > 0) & (masked["percent"] < 100)]
+    for row in got.sample(10, random_state=0).itertuples():
+        pair = inner[
+            (inner["source_id"] == row.source_id)
+            & (inner["destination_id"] == row.destination_id)
+            & (inner["fill"] == row.fill)
+        ]
+        areas = {}
+        for control in ("none", "reversed"):
+            curve = pair[pair["control"] == control].groupby("percent")["correct"].mean()
+            areas[control] = statistics.area_under_curve(curve.index.to_numpy(), curve.to_numpy())
+        assert row.srg == pytest.approx(areas["reversed"] - areas["none"], abs=1e-12)
+    write(Study(factorial(1, 1, 2)), tmp_path)
+    assert run_query("srg", str(tmp_path)).num_rows == 0
+
+
+def test_logits_are_means_over_images_draws_sources_and_destinations(several: tuple[Study, Path]) -> None:
+    study, root = several
+    masked = pd.read_parquet(root / "masked")
+    models = {model.model_id: model for model in study.models}
+    masked["relation"] = [
+        relation(models[source], models[destination]) if source in models else source.partition("-")[0]
+        for source, destination in zip(masked["source_id"], masked["destination_id"], strict=True)
+    ]
+    masked["target_logit"] = masked["target_logit"].astype(np.float64)
+    places = ["destination_id", "relation", "control", "fill", "percent"]
+    pairs = masked.groupby([*places, "source_id", "draw"], as_index=False)["target_logit"].mean()
+    single = pairs.groupby(places, as_index=False)["target_logit"].mean()
+    single["condition"] = [name.rpartition("-")[0] for name in single["destination_id"]]
+    places[0] = "condition"
+    means = single.groupby(places)["target_logit"].agg(["mean", "std", "sem"])
+    got = run_query("logit_curves", str(root)).to_pandas().set_index(places)
+    assert len(got) == len(means)
+    got = got.loc[means.index]
+    np.testing.assert_allclose(got["logit"], means["mean"], rtol=1e-12)
+    np.testing.assert_allclose(got["sd"], means["std"], rtol=1e-9)
+    np.testing.assert_allclose(got["sem"], means["sem"], rtol=1e-9)
+    whole = means["mean"].xs(0.0, level="percent")
+    for place, row in got.iterrows():
+        assert row["kept"] == pytest.approx(row["logit"] / whole[place[:-1]])
+
+
+def test_counts_have_no_logits(tmp_path: Path) -> None:
+    write(Study(factorial(1, 1, 2), granularity="cell"), tmp_path)
+    got = run_query("logit_curves", str(tmp_path)).to_pandas()
+    assert got["logit"].isna().all()
+    assert set(got["note"]) == {"masked holds counts instead of images"}

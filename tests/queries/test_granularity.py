@@ -14,7 +14,7 @@ from sweep.analysis.queries import list_queries, run_query
 from sweep.storage.schemas import MASKED_CELLS
 from tests.queries.simulated import Study, factorial, studies, write
 
-BY_IMAGE = ("error_consistency", "transfer")
+BY_IMAGE = ("error_consistency", "logit_curves", "transfer")
 """Queries that look at single images; their own tests say what counts leave of the answer."""
 READERS = [query.name for query in list_queries() if "masked" in query.reads and query.name not in BY_IMAGE]
 
@@ -40,7 +40,7 @@ def assert_same(got: pa.Table, expected: pa.Table) -> None:
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_query_gives_the_same_answer(name: str, tmp_path: Path) -> None:
-    images, cells = write_both(Study(factorial(), n_random=2), tmp_path)
+    images, cells = write_both(Study(factorial(), n_random=2, controls={"reversed": 1}), tmp_path)
     assert pq.read_schema(cells / "masked" / "part-0.parquet").equals(MASKED_CELLS, check_metadata=False)
     by_image, by_cell = (pq.read_table(folder / "masked").num_rows for folder in (images, cells))
     assert by_cell == by_image / 12 * 3

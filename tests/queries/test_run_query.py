@@ -25,7 +25,7 @@ NAMES = [query.name for query in list_queries()]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("it's a study")
-    write(Study(factorial(2, 2, 3)), folder)
+    write(Study(factorial(2, 2, 3), controls={"reversed": 1}), folder)
     return folder
 
 
@@ -41,7 +41,9 @@ def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
         NAMES
     )
     assert {"effect_sizes", "map_similarity", "rank2"} <= set(NAMES)
-    assert {"equivalence", "error_consistency", "specific_loss", "transfer"} <= set(NAMES)
+    assert {"equivalence", "error_consistency", "logit_curves", "specific_loss", "srg", "transfer"} <= set(
+        NAMES
+    )
 
 
 @pytest.mark.parametrize("query", list_queries(), ids=NAMES)
@@ -113,7 +115,7 @@ def assert_shell_agrees(query: sweep.analysis.queries.Query, root: Path) -> None
         (
             "pairwise",
             {"measure": "specific_loss", "control": "mean_map"},
-            "control is 'mean_map' but the controls of this study are: scattered",
+            "control is 'mean_map' but the controls of this study are: reversed, scattered",
         ),
         ("pairwise", {"auc_axis": "cubic"}, "auc_axis is 'cubic' but must be one of: log, linear"),
         (

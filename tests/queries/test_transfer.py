@@ -19,7 +19,7 @@ CONTROLLED = Study(
     n_images=25,
     n_blocks=2,
     fills=("linear", "mean"),
-    controls={"other_image": 1, "randomized": 3},
+    controls={"other_image": 1, "reversed": 3},
     chance=known_transfer(0.5),
     seed=11,
 )

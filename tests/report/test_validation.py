@@ -49,10 +49,14 @@ def test_maps_that_know_nothing_of_the_image_are_not_validated(tmp_path: Path, m
     plan = make_plan(study.path)
     store = Store(str(tmp_path / "results" / "small"))
     run_in_process(plan, store, maps=maps)
-    page = write_report(answers_of(plan, store))[PAGE].decode()
-    assert "Not validated in any of 4 kinds of model" in page
-    assert "no index: the own loss is not clearly above 0" in page
-    assert "Transfer index of every destination" not in page
+    answers = answers_of(plan, store)
+    assert verdict(answers).startswith("Not validated in any of 4 kinds of model")
+    assert answer(answers) == ""
+    if maps is blob:  # figures take their time
+        page = write_report(answers)[PAGE].decode()
+        assert verdict(answers).replace("'", "&#39;") in page
+        assert "no index: the own loss is not clearly above 0" in page
+        assert "Transfer index of every destination" not in page
 
 
 @pytest.fixture(scope="module")

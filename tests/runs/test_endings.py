@@ -120,7 +120,7 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
     checked = sweep("status", study.path, "--check", cwd=study.path.parent)
     assert checked.returncode == 1
     assert f"{maps.path} does not match its checksum" in checked.stderr
-    assert f"Set aside; made anew by: sweep run {study.path}" in checked.stderr
+    assert f"Set aside; made again by: sweep run {study.path}" in checked.stderr
     assert (root / "relevance" / DAMAGED / maps.name).exists()
 
     # Files that no table holds, and the checksums of those.
@@ -147,7 +147,7 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
         root / relevance.units(plan)["first-identity-s2", 0].path,
     ]:
         path.unlink()
-    assert "What was damaged is made anew." in run(study, "--refresh", "similarity")
+    assert "What was damaged is made again." in run(study, "--refresh", "similarity")
     assert contents(root) == whole
     assert all(path.exists() for path in others)
     replaced = sorted(path.name for path in (root / "similarity" / REPLACED).iterdir())

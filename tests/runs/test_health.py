@@ -60,7 +60,7 @@ def test_a_flipped_byte_in_any_file_is_found(plan: Plan, store: Store) -> None:
             damaged[place] ^= 1 << int(draws.integers(8))
             path.write_bytes(bytes(damaged))
             (line,) = set_damaged_aside(plan, store)
-            if name.startswith("weights/"):  # the row that names them is what makes them anew
+            if name.startswith("weights/"):  # the row that names them is what makes them again
                 assert line.startswith(f"{store.root}/models/{path.name.split('.')[0]}.")
                 assert line.endswith(f"names {name}, which does not match its checksum")
             else:

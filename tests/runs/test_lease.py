@@ -74,7 +74,7 @@ def test_a_second_run_is_refused_and_told_what_to_do(files: Files) -> None:
         pass
 
 
-def test_the_heart_beats_and_tells_the_progress(files: Files) -> None:
+def test_the_lease_is_renewed_and_tells_the_progress(files: Files) -> None:
     with lease(files) as held:
         first = holder_of(files)
         held.progress("masking", 3, 8)

@@ -61,7 +61,7 @@ def test_drift_is_a_line_per_stage(plan: Plan, store: Store) -> None:
     first, second = drift(store, plan, missing)
     assert first.startswith("features: 2 of 2 units were stored by tensorflow 2.20.0 (now ")
     assert f"sweep 0.0.9+abc1234 (now {NOW.code})" in first
-    assert first.endswith(f"`sweep run {plan.path} --refresh features` makes them anew")
+    assert first.endswith(f"`sweep run {plan.path} --refresh features` makes them again")
     assert second.startswith("masking: 2 of 2 units were stored by ")
     assert drift(store, plan, all_units(plan)) == []
 

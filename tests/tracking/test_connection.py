@@ -7,6 +7,9 @@ import pytest
 
 from sweep.tracking import connection
 from sweep.tracking.connection import FIRST_WAIT, LONGEST_WAIT, PATIENCE, Connection
+from sweep.tracking.faults import Fault, RefusedError
+
+URI = "http://127.0.0.1:1"
 
 
 class Clock:
@@ -19,6 +22,10 @@ class Clock:
         return self.now
 
 
+def told(connected: Connection) -> str | None:
+    return connected.fault.line if connected.fault else None
+
+
 def failing(clock: Clock, seconds: float) -> Callable[[], None]:
     def call() -> None:
         clock.now += seconds
@@ -29,14 +36,14 @@ def failing(clock: Clock, seconds: float) -> Callable[[], None]:
 
 def test_a_failure_is_told_in_one_line_and_raises_nothing() -> None:
     clock = Clock()
-    connected = Connection(clock)
+    connected = Connection(URI, clock)
     assert connected.attempt(failing(clock, 0)) is None
-    assert connected.problem == "ConnectionError: refused"
+    assert told(connected) == "ConnectionError: refused"
 
 
 def test_a_server_that_was_away_is_left_alone_ever_longer_and_then_asked_again() -> None:
     clock = Clock()
-    connected = Connection(clock)
+    connected = Connection(URI, clock)
     asked: list[float] = []
 
     def call() -> None:
@@ -52,7 +59,7 @@ def test_a_server_that_was_away_is_left_alone_ever_longer_and_then_asked_again()
 
 def test_time_spent_waiting_for_a_dead_server_is_a_tenth_at_most() -> None:
     clock = Clock()
-    connected = Connection(clock)
+    connected = Connection(URI, clock)
     begun, blocked = clock.now, 0.0
     while clock.now < begun + 100_000:
         before = clock.now
@@ -64,7 +71,7 @@ def test_time_spent_waiting_for_a_dead_server_is_a_tenth_at_most() -> None:
 
 def test_one_success_makes_the_next_failure_a_first_one() -> None:
     clock = Clock()
-    connected = Connection(clock)
+    connected = Connection(URI, clock)
     for _ in range(4):
         connected.attempt(failing(clock, 0))
         clock.now += LONGEST_WAIT
@@ -78,16 +85,31 @@ def test_what_matters_is_tried_again_until_it_goes_through_or_patience_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "INSISTENCE", (0.0, 0.0, 0.0))
-    connected, answers = Connection(), [ConnectionError("a"), ConnectionError("b"), None]
+    connected = Connection(URI)
+    answers: list[Exception | bool] = [ConnectionError("a"), False, True, True]
 
-    def call() -> None:
+    def call() -> bool:
         answer = answers.pop(0)
-        if answer is not None:
+        if isinstance(answer, Exception):
             raise answer
+        return answer
 
-    assert connected.insist(call)
-    assert connected.problem is None
+    connected.insist(call)
+    assert told(connected) is None
+    assert answers == [True]
     answers = [ConnectionError(str(count)) for count in range(9)]
-    assert not connected.insist(call)
+    connected.insist(call)
     assert len(answers) == 6
-    assert connected.problem == "ConnectionError: 2"
+    assert told(connected) == "ConnectionError: 2"
+
+
+def test_what_no_waiting_changes_is_tried_once() -> None:
+    connected, tries = Connection(URI), list[int]()
+
+    def call() -> bool:
+        tries.append(1)
+        raise RefusedError("rename the study")
+
+    connected.insist(call)
+    assert tries == [1]
+    assert connected.fault == Fault("rename the study", final=True)

@@ -16,7 +16,7 @@ from sweep.plan import make_plan
 from sweep.tracking import Tracker
 tracker = Tracker(make_plan(Path(sys.argv[1])), sys.argv[2])
 tracker.close("FINISHED")
-print(tracker.problem)
+print(tracker.problems())
 """
 
 
@@ -32,7 +32,7 @@ def test_a_folder_of_an_odd_name(small_study: SmallStudy, name: str) -> None:
         timeout=200,
         check=False,
     )
-    assert done.stdout == "None\n", done.stderr
+    assert done.stdout == "[]\n", done.stderr
     assert (folder / "results" / "mlflow.db").is_file()
     # MLflow would have a folder of its own here.
     assert [path.name for path in folder.iterdir()] == ["results"]
