@@ -128,7 +128,9 @@ class Jobs:
         """Turn what the job server, or the way to it, refuses into one line."""
         try:
             yield
-        except (OSError, RuntimeError, ValueError, aiohttp.ClientError) as error:
+        except (OSError, aiohttp.ClientError):
+            raise WorkError(f"{self.address}: does not answer any more") from None
+        except (RuntimeError, ValueError) as error:
             raise WorkError(f"{self.address}: {_line(error)}") from None
 
 

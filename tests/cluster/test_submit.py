@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,7 @@ class Head:
 
     address: str
     environment: dict[str, str]
+    process: subprocess.Popen[bytes]
 
     def start(self, study: SmallStudy, results: str, *options: str) -> subprocess.Popen[str]:
         root = study.path.parent / results
@@ -58,9 +60,10 @@ class Head:
         return process.returncode, out, err
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    home, dashboard = tmp_path_factory.mktemp("head"), free_port()
+@contextmanager
+def started_head(home: Path) -> Iterator[Head]:
+    home.mkdir(exist_ok=True)
+    dashboard = free_port()
     environment = {
         **os.environ,
         "HOME": str(home),
@@ -71,7 +74,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         [BINARIES / "ray", "get-auth-token", "--generate"], env=environment, check=True, capture_output=True
     )
     # A short path, for Ray's sockets; none of the folders of other clusters here.
-    temporary = Path(f"/tmp/sweep-{os.getpid()}")
+    temporary = Path(f"/tmp/sweep-{dashboard}")
     command = [
         BINARIES / "ray", "start", "--head", "--block", "--num-cpus=1", f"--port={free_port()}", "--disable-usage-stats",
         f"--dashboard-port={dashboard}", f"--temp-dir={temporary}",
@@ -84,11 +87,17 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             assert process.poll() is None, (home / "log").read_text()
             assert time.monotonic() < deadline, (home / "log").read_text()
             time.sleep(0.5)
-        yield Head(f"http://127.0.0.1:{dashboard}", environment)
+        yield Head(f"http://127.0.0.1:{dashboard}", environment, process)
     finally:
         process.terminate()  # it ends the others in their order; a raylet without its head would wait a minute for it
         process.wait()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    with started_head(tmp_path_factory.mktemp("head")) as started:
+        yield started
 
 
 def test_a_run_outlives_who_asked_for_it_and_is_asked_for_once(head: Head, tmp_path: Path) -> None:
@@ -144,8 +153,24 @@ def test_a_run_that_fails_is_told(head: Head, tmp_path: Path) -> None:
 
 
 def test_nobody_gets_in_without_the_token(head: Head, tmp_path: Path) -> None:
-    stranger = Head(head.address, {**head.environment, "RAY_AUTH_MODE": "disabled"})
+    stranger = replace(head, environment={**head.environment, "RAY_AUTH_MODE": "disabled"})
     code, out, err = stranger.submit(write_small_study(tmp_path), "there")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert "set RAY_AUTH_MODE=token" in err
+
+
+def test_a_cluster_that_goes_is_one_line(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path)
+    with started_head(tmp_path / "home") as head:
+        following = head.start(study, "there", "--follow")
+        assert following.stdout is not None
+        for line in following.stdout:
+            if "features" in line:
+                break
+        head.process.terminate()
+        _, err = following.communicate(timeout=120)
+    assert following.returncode == 1
+    [line] = err.splitlines()
+    assert line.startswith(f"sweep: {head.address}: ")
+    assert "follow it again with: sweep submit " in line
