@@ -83,7 +83,9 @@ def read_folder(location: str, base: Path, white: float | None) -> Iterator[RawI
         try:
             pixels, remarks = decode_with_remarks(picture.path, white)
         except ValueError as error:
-            problems.append(f"{picture.path} {error}; if it is no picture, move it away")
+            problems.append(
+                f"{picture.path} {error}; save it as PNG or JPEG, or move it away if it is no picture"
+            )
             if len(problems) > AT_ONCE:
                 break
             continue
