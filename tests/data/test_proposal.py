@@ -84,6 +84,24 @@ def test_persons_with_one_picture_leave_their_labels(tmp_path: Path) -> None:
     assert len(planned(draft, tmp_path).models) == 10
 
 
+def test_one_picture_too_few_leaves_the_labels(tmp_path: Path) -> None:
+    persons = {"a": 1} | dict.fromkeys("bcdefghijkl", 5)
+    write(tmp_path / "faces", persons)
+    rows = [f"{person},{'fm'[index % 2]}\n" for index, person in enumerate(persons)]
+    (tmp_path / "faces" / "labels.csv").write_text("identity,gender\n" + "".join(rows))
+    draft = propose("folder:faces", tmp_path)
+    assert draft.stratify == "gender"
+    assert "identity" not in draft.tasks
+    planned(draft, tmp_path)
+
+
+def test_labels_that_nobody_can_tell_apart_are_not_proposed(tmp_path: Path) -> None:
+    write(tmp_path / "faces", dict.fromkeys("abcd", 5))
+    labels = tmp_path / "faces" / "labels.csv"
+    labels.write_text("identity,hair,eyes\na,dark,blue\nb,fair,grey\nc,dark ,blue\nd,fair,grey\n")
+    assert propose("folder:faces", tmp_path).further == ("eyes",)
+
+
 def test_a_split_of_the_source_is_kept(tmp_path: Path) -> None:
     write(tmp_path / "faces" / "train", {"anna": 3, "ben": 3})
     write(tmp_path / "faces" / "val", {"anna": 1, "ben": 2})
