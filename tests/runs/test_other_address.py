@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 
 from sweep.plan import make_plan
@@ -12,6 +13,7 @@ from tests.report.simulated import simulate
 from tests.studies import SmallStudy, sweep
 
 
+@pytest.mark.chaos
 def test_results_whose_runs_are_elsewhere_get_new_ones_and_one_line_says_so(small_study: SmallStudy) -> None:
     folder = small_study.path.parent
     plan, store = make_plan(small_study.path), Store(str(folder / "results" / "small"))
