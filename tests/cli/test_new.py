@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]  # Ray needs it, so it is always there
+import jsonschema  # Ray needs it, so it is always there
 import numpy as np
 import pytest
 import yaml

@@ -130,22 +130,23 @@ def test_where_there_is_no_study_planning_says_why(
     assert expected in caught.value.problems[0]
 
 
+# A label is the same in all pictures of a person: of each person one picture gets a map, so only then do all labels get two.
 person = st.tuples(
-    st.integers(1, 6), st.sampled_from(["f", "m", ""]), st.lists(st.sampled_from(["dark", "fair", "né"]))
+    st.integers(1, 6), st.sampled_from(["f", "m", ""]), st.sampled_from(["dark", "fair", "né", ""])
 )
 
 
 @settings(deadline=None)
 @given(st.lists(person, min_size=1, max_size=7))
 def test_a_study_is_found_wherever_a_label_allows_one(
-    tmp_path_factory: pytest.TempPathFactory, persons: list[tuple[int, str, list[str]]]
+    tmp_path_factory: pytest.TempPathFactory, persons: list[tuple[int, str, str]]
 ) -> None:
     folder = tmp_path_factory.mktemp("proposal")
     rows = []
     for who, (number, gender, hair) in enumerate(persons):
         write(folder / "faces", {f"p{who}": number})
         for index in range(number):
-            rows.append((f"p{who}", gender, (hair + [""] * number)[index], f"p{who}/{index}.png"))
+            rows.append((f"p{who}", gender, hair, f"p{who}/{index}.png"))
     lines = [f"{path},{gender},{hair}\n" for _, gender, hair, path in rows]
     (folder / "faces" / "labels.csv").write_text("path,gender,hair\n" + "".join(lines), encoding="utf-8")
     possible = [
