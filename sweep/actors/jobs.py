@@ -20,6 +20,8 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from sweep.errors import InputError, WorkError
 
+START_SECONDS = 60.0
+"""How long a cluster may take to be ready for jobs after its dashboard has begun to answer."""
 END_SECONDS = 20.0
 """How long after the end of its log a job may still count as running."""
 
@@ -87,18 +89,24 @@ class Jobs:
         if former and former[-1].alive:
             return former[-1], False
         number = _number(former[-1]) + 1 if former else 1
+        until = time.monotonic() + START_SECONDS
         with self._told():
-            try:
-                self._client.submit_job(
-                    entrypoint=shlex.join(command),
-                    submission_id=f"{name}-{number}",
-                    runtime_env={"working_dir": str(folder)},
-                )
-            except RuntimeError:
-                # Ray takes an id once, so of two that ask at the same time one is refused.
-                if len(self.of(name)) == len(former):
-                    raise
-                return self.of(name)[-1], False
+            while True:
+                try:
+                    self._client.submit_job(
+                        entrypoint=shlex.join(command),
+                        submission_id=f"{name}-{number}",
+                        runtime_env={"working_dir": str(folder)},
+                    )
+                    break
+                except RuntimeError as error:
+                    # Ray takes an id once, so of two that ask at the same time one is refused.
+                    if len(self.of(name)) > len(former):
+                        return self.of(name)[-1], False
+                    # The dashboard of a cluster that has just begun answers before it can start jobs.
+                    if "No available agent" not in str(error) or time.monotonic() > until:
+                        raise
+                time.sleep(1)
         return self.of(name)[-1], True
 
     def follow(self, job: Job, say: Callable[[str], None]) -> Job:

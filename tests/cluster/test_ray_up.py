@@ -154,10 +154,10 @@ def test_a_study_is_submitted_through_the_dashboard(network: Machines, tmp_path:
     submit = in_readme("sweep submit").replace("studies/demo.yaml", str(study.path))
     said = type_in(
         network,
-        f"ray dashboard {FILE} >/dev/null 2>&1 &",
+        f"setsid ray dashboard {FILE} >/dev/null 2>&1 &",
         "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
         submit.replace("/srv/results", str(tmp_path / "three")),
-        "kill %1",
+        "kill -- -$!",  # with its SSH, as Ctrl-C in its terminal would
     )
     assert "submitted as job small-" in said
     assert f"Tables   {tmp_path}/three/small" in said
