@@ -149,19 +149,17 @@ def test_a_study_is_found_wherever_a_label_allows_one(
             rows.append((f"p{who}", gender, hair, f"p{who}/{index}.png"))
     lines = [f"{path},{gender},{hair}\n" for _, gender, hair, path in rows]
     (folder / "faces" / "labels.csv").write_text("path,gender,hair\n" + "".join(lines), encoding="utf-8")
-    possible = [
-        name
-        for name, values in zip(("identity", "gender", "hair"), zip(*rows, strict=True), strict=False)
-        if "" not in values and len(set(values)) > 1 and min(Counter(values).values()) > 1
-    ]
+    labels = dict(zip(("identity", "gender", "hair"), zip(*rows, strict=True), strict=False))
+    several = [name for name, values in labels.items() if "" not in values and len(set(values)) > 1]
     draft = propose("folder:faces", folder)
-    if not possible:
+    if not several:
         with pytest.raises(InputError):
             planned(draft, folder)
-    else:
+    elif any(min(Counter(labels[name]).values()) > 1 for name in several):
         plan = planned(draft, folder)
         assert set(draft.tasks) <= {"identity", "gender", "hair"}
         assert len(plan.models) == 10 * len(draft.tasks)
+    # Where each label has a class of one picture, it depends on the split whether there is a study.
 
 
 @pytest.mark.parametrize(("persons", "images", "kind"), [(3, 19, "umist"), (4, 10, "orl")])
