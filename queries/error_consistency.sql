@@ -27,12 +27,7 @@ WITH answers AS (
         sum(correct::INTEGER) / sum(coalesce(n, 1)) AS accuracy,
         -- Counts do not say which images were right.
         if(count(n) = 0, list(correct::INTEGER::DOUBLE ORDER BY image_id), NULL) AS hits
-    FROM (
-        FROM masked
-        UNION ALL BY NAME
-        SELECT NULL::INTEGER AS n, NULL::VARCHAR AS image_id
-        WHERE false
-    ) AS rows
+    FROM masked_rows
     GROUP BY source_id, control, draw, fill, destination_id, percent
 ),
 whole AS (

@@ -9,14 +9,7 @@
 -- Needs: auc
 -- Parameters: none
 
-WITH rows AS (
-    FROM masked
-    UNION ALL BY NAME
-    -- Where `masked` holds counts, it has none of these columns.
-    SELECT NULL::DOUBLE AS target_logit, NULL::VARCHAR AS image_id
-    WHERE false
-),
-pairs AS (
+WITH pairs AS (
     SELECT
         source_id,
         control,
@@ -26,7 +19,7 @@ pairs AS (
         percent,
         count(image_id) AS n_images,
         avg(target_logit) AS logit
-    FROM rows
+    FROM masked_rows
     GROUP BY source_id, control, draw, fill, destination_id, percent
 ),
 destinations AS (

@@ -9,7 +9,10 @@
 -- Reads: models, masked
 -- Needs: auc
 -- Parameters: none
+--
+-- Also leaves specific_losses (a temporary view: this answer, in no order).
 
+CREATE OR REPLACE TEMP VIEW specific_losses AS
 SELECT
     source_id,
     destination_id,
@@ -32,5 +35,8 @@ SELECT
         ELSE ''
     END AS note
 FROM losses
-JOIN conditions ON conditions.model_id = losses.destination_id
+JOIN conditions ON conditions.model_id = losses.destination_id;
+
+SELECT *
+FROM specific_losses
 ORDER BY fill, control, condition, destination_id, relation, source_id;

@@ -6,28 +6,17 @@
 --   missing). No rows where masking.controls does not name `reversed`, which removes the least relevant pixels first.
 -- Paper: none; Blücher, Vielhaben and Strodthoff (2024), symmetric relevance gain. Issue 15.
 -- Reads: models, masked
--- Needs: auc
+-- Needs: specific_loss
 -- Parameters: none
+--
+-- In the DuckDB shell, read specific_loss.sql before this file.
 
 SELECT
-    source_id,
-    destination_id,
-    relation,
-    condition,
-    pretraining,
-    task,
-    extra,
-    seed,
-    fill,
-    mask_log AS auc_most,
-    control_log AS auc_least,
-    loss_log AS srg,
-    CASE
-        WHEN NOT complete_inside OR n_draws = 0 THEN 'levels or images are missing for this pair: sweep run'
-        WHEN loss_log IS NULL THEN 'an area needs two masking levels between 0 and 100 percent'
-        ELSE ''
-    END AS note
-FROM losses
-JOIN conditions ON conditions.model_id = losses.destination_id
+    * EXCLUDE (control, n_draws, auc_mask, auc_control, loss, note),
+    auc_mask AS auc_most,
+    auc_control AS auc_least,
+    loss AS srg,
+    note
+FROM specific_losses
 WHERE control = 'reversed'
 ORDER BY fill, condition, destination_id, relation, source_id;

@@ -51,12 +51,7 @@ areas AS (
         any_value(relation) AS relation,
         -- Every draw of a control has all levels, and as many images.
         sum(weight * correct::INTEGER) * any_value(n_inner_levels) / sum(coalesce(rows.n, 1)) AS area
-    FROM (
-        FROM masked
-        UNION ALL BY NAME
-        SELECT NULL::INTEGER AS n, NULL::VARCHAR AS image_id
-        WHERE false
-    ) AS rows
+    FROM masked_rows AS rows
     JOIN weights USING (fill, percent)
     JOIN mask_auc USING (source_id, control, draw, fill, destination_id)
     WHERE complete_inside AND weight IS NOT NULL

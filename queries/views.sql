@@ -115,9 +115,15 @@ CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'))
 CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
 CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
 
--- The one place that counts correct answers, whichever granularity of `masked` the study chose: a row per image, where
--- `correct` is a truth value, or per chunk of images, where it is a count out of `n`. The empty table at the end
--- gives `masked` a column `n` where it has none; a row without it is one image.
+-- `masked` with the columns of both granularities: a row per image, where `correct` is a truth value and `n` is NULL, or
+-- per chunk of images, where `correct` is a count out of `n` and what belongs to one image is NULL.
+CREATE OR REPLACE VIEW masked_rows AS
+FROM masked
+UNION ALL BY NAME
+SELECT NULL::INTEGER AS n, NULL::VARCHAR AS image_id, NULL::FLOAT AS target_logit
+WHERE false;
+
+-- The one place that counts correct answers, whichever granularity of `masked` the study chose.
 CREATE OR REPLACE VIEW accuracy AS
 SELECT
     source_id,
@@ -128,7 +134,7 @@ SELECT
     percent,
     sum(coalesce(n, 1))::BIGINT AS n,
     sum(correct::INTEGER)::BIGINT AS correct
-FROM (FROM masked UNION ALL BY NAME SELECT NULL::INTEGER AS n WHERE false)
+FROM masked_rows
 GROUP BY source_id, control, draw, fill, destination_id, percent;
 
 -- One row per model and factor; the seed is the replicate, not a factor. Whatever column of `models` is not

@@ -1,7 +1,7 @@
 """The package from Python: run a study, and ask its results. The command line is a thin layer over this module."""
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 from sweep.analysis.queries import Value, run_query
 from sweep.errors import InputError, Stopped
 from sweep.plan import Plan, plan_of
-from sweep.report.answers import answers_of
+from sweep.report.answers import Answers, answers_of
 from sweep.report.summary import summarise
 from sweep.stages import index_of_study, relevance
 from sweep.stages.filenames import store_of
@@ -44,6 +44,8 @@ class Result:
 
     plan: Plan
     store: Store
+    _answers: Answers | None = field(default=None, repr=False, compare=False)
+    """What the run that ended with this result has asked of the tables already."""
 
     @classmethod
     def open(cls, study: Study | str | Path, results: str | Path = DEFAULT_RESULTS) -> "Result":
@@ -103,7 +105,7 @@ class Result:
 
         Raises WorkError where no mask was tried yet.
         """
-        summarise(answers_of(self.plan, self.store))
+        summarise(self._answers or answers_of(self.plan, self.store))
 
     @cached_property
     def _index(self) -> bytes:
@@ -147,7 +149,7 @@ def run(
         for note in result.plan.images.notes:
             display.say(f"note: {note}")
         try:
-            run_study(result.plan, result.store, root, display, address, refresh)
+            answers = run_study(result.plan, result.store, root, display, address, refresh)
         except Stopped as end:
             raise Stopped(f"{end}. What is done is stored") from None
-    return result
+    return replace(result, _answers=answers)

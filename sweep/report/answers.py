@@ -94,8 +94,7 @@ class Answers:
     @property
     def answered(self) -> Sequence[Mapping[str, Any]]:
         """Rows of `transfer` that the answer is told from."""
-        chosen = (self.answer_fill, self.answer_control)
-        return [row for row in self.transfer if (row["fill"], row["control"]) == chosen]
+        return self._of_answer(self.transfer)
 
     @cached_property
     def pair_transfer(self) -> Sequence[Mapping[str, Any]]:
@@ -103,8 +102,7 @@ class Answers:
         asked = self._ask(
             "transfer", per="pair", resamples=PAIR_RESAMPLES, draw_seed=self.plan.study.analysis.draw_seed
         )
-        chosen = (self.answer_fill, self.answer_control)
-        return [row for row in asked.to_pylist() if (row["fill"], row["control"]) == chosen]
+        return self._of_answer(asked.to_pylist())
 
     @cached_property
     def initialisation(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -202,6 +200,10 @@ class Answers:
     @property
     def _fills(self) -> Sequence[str]:
         return self.plan.study.masking.fills
+
+    def _of_answer(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        chosen = (self.answer_fill, self.answer_control)
+        return [row for row in rows if (row["fill"], row["control"]) == chosen]
 
     @property
     def _draws(self) -> dict[str, Value]:

@@ -170,18 +170,19 @@ def _pair_sentences(pairs: Sequence[Row], looks: Looks) -> list[str]:
     alike = sorted((row for row in known if row["p_holm"] >= ALPHA), key=lambda row: row["p_holm"])
     sentences = []
     if apart:
-        told = "; ".join([*(_pair(row, looks) for row in apart[:PAIRS]), *_more(apart)])
+        told = "; ".join([*(_pair(row, looks) for row in apart[:PAIRS]), *more(apart)])
         sentences.append(f"Pairs of sources that differ (paired t tests, p by Holm's correction): {told}.")
     if alike:
         named = [f"{_pair_of(row, looks)} ({_t(row)})" for row in alike[:PAIRS]]
-        sentences.append(f"Pairs not told apart: {'; '.join([*named, *_more(alike)])}.")
+        sentences.append(f"Pairs not told apart: {'; '.join([*named, *more(alike)])}.")
     notes = sorted({row["note"] for row in pairs if row["p_holm"] is None and row["note"]})
     if notes:
         sentences.append(f"Pairs without a test: {len(pairs) - len(known)} ({'; '.join(notes)}).")
     return sentences
 
 
-def _more(rows: Sequence[Row]) -> list[str]:
+def more(rows: Sequence[Any]) -> list[str]:
+    """How many rows a sentence leaves out that names PAIRS of them: 'and 3 more', or nothing."""
     return [f"and {len(rows) - PAIRS} more"] if len(rows) > PAIRS else []
 
 

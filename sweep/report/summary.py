@@ -7,8 +7,9 @@ import pyarrow as pa
 from rich.console import Console
 
 from sweep.report.answers import LOG, Answers
+from sweep.report.curves import OWN
 from sweep.report.sentences import AS_PRINTED
-from sweep.report.validation import OWN, index_with_interval, verdict
+from sweep.report.validation import index_with_interval, verdict
 from sweep.terminal.tables import print_table
 
 

@@ -1,17 +1,16 @@
 """Whether masks measure what a study asks, and what it answers then: sentences and tables of the transfer index."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sweep.report.answers import LOG, PAPER_FILL, Answers
+from sweep.report.curves import OWN
 from sweep.report.page_tables import Table, TableCell, number
-from sweep.report.sentences import ALPHA, PAIRS, Finding, p_value
+from sweep.report.sentences import ALPHA, PAIRS, Finding, more, p_value
 from sweep.report.style import Looks
 
 Row = Mapping[str, Any]
 
-OWN = "same_init"
-"""The bin of a model's own masks."""
 AGAINST = {
     "other_image": "the source's map of another image",
     "mean_map": "the source's mean map of the other images",
@@ -43,8 +42,7 @@ def verdict(answers: Answers) -> str:
             f"How much a mask hurts then does not tell what a model looks at.{_others(answers, control)}"
         )
     named = [row["condition"] for row in failed]
-    more = [f"and {len(named) - PAIRS} more"] if len(named) > PAIRS else []
-    rest = f" Not in {', '.join([*named[:PAIRS], *more])}: there a mask does not tell what a model looks at."
+    rest = f" Not in {', '.join([*named[:PAIRS], *more(named)])}: there a mask does not tell what a model looks at."
     return f"Validated in {kinds}: {told}.{rest if failed else ''}{_others(answers, control)}"
 
 
@@ -154,7 +152,7 @@ def readings_table(answers: Answers) -> Table:
             if index["low"] <= 1 <= index["high"]
             else "apart"
         )
-        known = "no test" not in paper and ours != "no index"
+        known = None not in (pair["p_holm"], index["transfer"])
         rows.append(
             [
                 TableCell(pair["condition"]),
@@ -174,10 +172,8 @@ def readings_table(answers: Answers) -> Table:
 
 
 def _own(rows: Sequence[Row], fill: str, control: str) -> list[Row]:
-    wanted: Iterator[Row] = (
-        row for row in rows if (row["relation"], row["fill"], row["control"]) == (OWN, fill, control)
-    )
-    return list(wanted)
+    wanted = (OWN, fill, control)
+    return [row for row in rows if (row["relation"], row["fill"], row["control"]) == wanted]
 
 
 def _sentence(row: Row, looks: Looks) -> str:

@@ -11,7 +11,7 @@ from sweep.actors.trials import finetune
 from sweep.errors import LostError, Stopped, StoreError, WorkError
 from sweep.models.weights import Layers
 from sweep.plan import Gaps, Plan
-from sweep.report.answers import answers_of
+from sweep.report.answers import Answers, answers_of
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.runs.failures import failed, record
@@ -37,8 +37,8 @@ def run_study(
     display: Display,
     address: str | None = None,
     refresh: str | None = None,
-) -> None:
-    """Bring a study to its end, doing only what is not stored yet.
+) -> Answers:
+    """Bring a study to its end, doing only what is not stored yet; returns what its tables answer.
 
     `address` is a Ray cluster's; without one, and without RAY_ADDRESS, Ray starts on this machine. `refresh` names
     a stage to compute again, with all that is made from it. Raises WorkError listing what failed, after everything
@@ -48,7 +48,7 @@ def run_study(
     with Interrupts(display.say) as interrupts:
         try:
             with hold(plan, store, display, interrupts) as lease:
-                _run(plan, layers, store, results, display, lease, interrupts, address, refresh)
+                return _run(plan, layers, store, results, display, lease, interrupts, address, refresh)
         except KeyboardInterrupt:
             raise interrupts.end or Stopped("stopped") from None
 
@@ -63,7 +63,7 @@ def _run(
     interrupts: Interrupts,
     address: str | None,
     refresh: str | None,
-) -> None:
+) -> Answers:
     everything = all_units(plan)
     store.files.clear_temporary()
     set_replaced_aside(store, refresh)
@@ -87,7 +87,7 @@ def _run(
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
         try:
-            _publish(run)
+            answers = _publish(run)
         except StoreError:
             raise
         except WorkError as error:
@@ -111,6 +111,7 @@ def _run(
             display.say(line)
     if run.failures:
         raise WorkError("\n".join(run.outcome()))
+    return answers
 
 
 def _catch_up(run: Run) -> None:
@@ -126,8 +127,11 @@ def _catch_up(run: Run) -> None:
     run.tracker.catch_up([model for model in run.plan.models if model.id not in absent], history)
 
 
-def _publish(run: Run) -> None:
-    """Write the study's report, with its gaps if it has any, and give its runs in MLflow what belongs to them."""
+def _publish(run: Run) -> Answers:
+    """Write the study's report, with its gaps if it has any, and give its runs in MLflow what belongs to them.
+
+    Returns what the report was made of, so that nothing is asked of the tables twice.
+    """
     store = run.store
     answers = answers_of(run.plan.without(Gaps()), store)
     if answers.missing:
@@ -136,6 +140,7 @@ def _publish(run: Run) -> None:
     digests = {row["model_id"]: row["weights_sha256"] for row in answers.models.to_pylist()}
     run.tracker.attach_to_models(lambda model: model_files(answers.plan, store, model), digests)
     run.tracker.finish_study(report, answers.tables)
+    return answers
 
 
 def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:

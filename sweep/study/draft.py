@@ -45,7 +45,7 @@ def text_of(draft: Draft, path: Path, pictures: str) -> str:
         f"#   sweep plan {file}\n"
         f"#   sweep run  {file}\n"
         "\n"
-        "# The results go to results/NAME. Under another name everything is computed anew.\n"
+        "# The results go to results/NAME. Under another name everything is computed again.\n"
         f"{_line('name', name_for(path.with_suffix('')))}",
         f"dataset:\n{_indented(_dataset(draft))}",
         "# Every combination of these is one model, and every model is compared with every other.\n"

@@ -38,8 +38,8 @@ class Tracker:
         self._runs = StudyRuns(plan, results, self.uri)
         self._stages: dict[str, float] = {}
         """Seconds by stage, not recorded yet."""
-        self._anew: list[str] = []
-        """Models whose run was not found, and made anew."""
+        self._made_again: list[str] = []
+        """Models whose run was not found, and made again."""
         self._refused: dict[str, list[str]] = {}
         """Models without their run, by what MLflow has against it."""
         self._without_files: dict[str, list[str]] = {}
@@ -49,9 +49,9 @@ class Tracker:
     def problems(self) -> list[str]:
         """What MLflow lacks, and what is not as it was: a line for each kind, with the reason and the remedy."""
         told = [f"its runs have a gap: {self._connection.fault.line}"] if self._connection.fault else []
-        if self._anew:
+        if self._made_again:
             told.append(
-                f"the runs that these results name are not there ({_named(self._anew)}): they were deleted, made at "
+                f"the runs that these results name are not there ({_named(self._made_again)}): they were deleted, made at "
                 "another address, or are those of results that these were copied from; new ones hold their history"
             )
         told += [f"models lack their runs ({_named(names)}): {why}" for why, names in self._refused.items()]
@@ -170,7 +170,7 @@ class Tracker:
         there = model.key in self._runs.of
         run_id = self._runs.start(model)
         if noted and not there:
-            self._anew.append(model.id)
+            self._made_again.append(model.id)
         self._runs.log_epochs(run_id, rows, int(time.time() * 1000))
         self._runs.finish(run_id, accuracies)
 
