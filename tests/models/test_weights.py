@@ -1,5 +1,6 @@
 """Weight sources: what is read, and that a wrong file is named with its layer."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -165,22 +166,42 @@ def test_the_imagenet_weights_have_the_published_widths(shared: Path) -> None:
     assert tuple(layers[name][1].shape[0] for name in LAYERS) == VGG16_WIDTHS
 
 
-def test_models_for_keras_are_the_same_whatever_keras_is_set_to() -> None:
+@pytest.fixture
+def keras_in_halves() -> Iterator[None]:
+    """Keras as someone may have left it: half precision, also as the policy of layers, and channels first."""
     import keras
 
     before = keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy()
-    try:
-        keras.config.set_floatx("float16")
-        keras.config.set_dtype_policy("float16")
-        keras.config.set_image_data_format("channels_first")
-        model = keras_model(narrow_layers("w"), 32, np.ones((16, 2), np.float32), np.zeros(2, np.float32))
-        assert model.output_shape == (None, 2)
-        for name, (kernel, _) in narrow_layers("w").items():
-            np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], kernel)
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_image_data_format(before[1])
-        keras.config.set_dtype_policy(before[2])
+    keras.config.set_floatx("float16")
+    keras.config.set_dtype_policy("float16")
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_floatx(before[0])
+    keras.config.set_image_data_format(before[1])
+    keras.config.set_dtype_policy(before[2])
+
+
+@pytest.mark.usefixtures("keras_in_halves")
+def test_models_for_keras_are_the_same_whatever_keras_is_set_to() -> None:
+    model = keras_model(narrow_layers("w"), 32, np.ones((16, 2), np.float32), np.zeros(2, np.float32))
+    assert model.output_shape == (None, 2)
+    for name, (kernel, _) in narrow_layers("w").items():
+        np.testing.assert_array_equal(model.get_layer(name).get_weights()[0], kernel)
+
+
+@pytest.mark.usefixtures("keras_in_halves")
+def test_weights_from_keras_are_not_rounded_whatever_keras_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    # Its own architecture; only the weights are not fetched.
+    whole = keras.applications.VGG16
+    monkeypatch.setattr(
+        keras.applications, "VGG16", lambda include_top, weights: whole(include_top=include_top, weights=None)
+    )
+    layers = open_weights(Pretraining(weights="keras:imagenet"), Path(), "l").load()
+    for kernel, bias in layers.values():
+        assert kernel.dtype == bias.dtype == np.float32
+        assert (kernel.astype(np.float16) != kernel).any()
 
 
 def test_where_fetched_files_cannot_be_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -112,10 +112,40 @@ def test_readings_are_compared_pair_by_pair(simulated: Answers) -> None:
     rows = [[cell.text for cell in row] for row in readings_table(simulated).rows]
     # Four bins beside the own one are the paper's three and, as a test of Fig. 5, none of another initialisation.
     assert len(rows) == 4 * 3
-    for _, _, paper, index, same in rows:
-        first, second = paper.split(",")[0], index.split(",")[0]
-        if "no " not in (first[:3], second[:3]):
-            assert same == ("yes" if first == second else "no")
+    names = {look.name: relation for relation, look in simulated.looks.relations.items()}
+    for condition, source, paper, index, same in rows:
+        (test,) = (
+            row
+            for row in simulated.pairwise["log"]
+            if row["condition"] == condition
+            and row["test"] == "paired"
+            and {row["source_a"], row["source_b"]} == {"same_init", names[source]}
+        )
+        (transfer,) = (
+            row
+            for row in simulated.answered
+            if (row["condition"], row["relation"]) == (condition, names[source])
+        )
+        verdicts = []
+        if test["p_holm"] is not None:
+            verdicts.append("apart" if test["p_holm"] < 0.05 else "not told apart")
+            assert paper.startswith(f"{verdicts[-1]}, p ")
+        if transfer["transfer"] is not None:
+            verdicts.append("apart" if transfer["low"] > 1 or transfer["high"] < 1 else "not told apart")
+            assert index.startswith(f"{verdicts[-1]}, T = ")
+        expected = "cannot be said" if len(verdicts) < 2 else "yes" if len(set(verdicts)) == 1 else "no"
+        assert same == expected
+
+
+def test_kinds_that_fail_are_named(simulated: Answers) -> None:
+    some = Answers(simulated.plan, simulated.store)
+    failing = ("first-gender", "second-identity")
+    some.__dict__["transfer"] = [
+        {**row, "validated": row["validated"] is not None and row["condition"] not in failing}
+        for row in simulated.transfer
+    ]
+    assert verdict(some).startswith("Validated in 2 of 4 kinds of model")
+    assert "Not in first-gender, second-identity: there a mask does not tell" in verdict(some)
 
 
 @pytest.mark.parametrize(
