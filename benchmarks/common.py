@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.models.weights import Layers, Preprocessing, open_weights
 from sweep.study import Pretraining
 
@@ -33,14 +34,14 @@ def weights_name() -> str:
     return IMAGENET.name if IMAGENET.is_file() else "random"
 
 
-def face_pixels(count: int, size: int) -> np.ndarray[Any, Any]:
+def face_pixels(count: int, size: int) -> Array:
     """The first `count` frontal faces of the package, uint8 RGB (image, size, size, 3)."""
     from sweep.data.images import load_images
     from sweep.study import Dataset
 
     images = load_images(Dataset(source="bundled:heads", input_size=size), Path())
     frontal = [i for i, view in enumerate(images.table["view_deg"].to_pylist()) if view == 0]
-    pixels: np.ndarray[Any, Any] = images.pixels[np.resize(frontal, count)]
+    pixels: Array = images.pixels[np.resize(frontal, count)]
     return pixels
 
 

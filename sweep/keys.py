@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
+
 KEY_LENGTH = 20
 """Hexadecimal digits of a key: 80 bits, so 10 million units collide with a chance below 1e-10."""
 
@@ -38,7 +40,7 @@ def sortable(value: Any) -> Any:
     return found
 
 
-def key_of_array(array: np.ndarray[Any, Any]) -> str:
+def key_of_array(array: Array) -> str:
     """Key of an array's type, shape and values."""
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()[:KEY_LENGTH]

@@ -177,8 +177,15 @@ def _models(
         named = labels[cell.task]
         classes = tuple(sorted(set(named)))
         key = key_of(
-            "model", cell.model_id, backbones[cell.pretraining].key, images.keys, images.ids, named, split,
-            cell.finetune.model_dump(), cell.seed,
-        )  # fmt: skip
+            "model",
+            cell.model_id,
+            backbones[cell.pretraining].key,
+            images.keys,
+            images.ids,
+            named,
+            split,
+            cell.finetune.model_dump(),
+            cell.seed,
+        )
         index = {name: position for position, name in enumerate(classes)}
         yield Model(cell, key, classes, tuple(index[name] for name in named))

@@ -63,10 +63,18 @@ def run_in_process(
             ids = [plan.images.ids[index] for index in relevance.chunks(plan)[c]]
             side = plan.study.dataset.input_size
             rows = [
-                {"model_id": model_id, "image_id": image, "target_class": "any", "logit": 1.0, "max_abs": 1.0,
-                 "height": side, "width": side, "map": values.tolist()}
+                {
+                    "model_id": model_id,
+                    "image_id": image,
+                    "target_class": "any",
+                    "logit": 1.0,
+                    "max_abs": 1.0,
+                    "height": side,
+                    "width": side,
+                    "map": values.tolist(),
+                }
                 for image, values in zip(ids, maps(model_id, ids), strict=True)
-            ]  # fmt: skip
+            ]
             columns = columns_of(plan, "relevance")
             store.write(unit, pa.Table.from_pylist(rows, columns), columns)
     names = list(STAGES)

@@ -66,27 +66,48 @@ def test_problems_of_images_tasks_weights_and_composite_are_told_together(small_
     )
     found = problems(study)
     assert [line.split(":")[0] for line in found] == [
-        "factors.pretraining.first", "factors.pretraining.second", "dataset.validation_fraction", "factors.task",
-        "factors.task", "relevance.images.where.view_deg", "relevance.images.where.identity", "relevance.composite",
-    ]  # fmt: skip
+        "factors.pretraining.first",
+        "factors.pretraining.second",
+        "dataset.validation_fraction",
+        "factors.task",
+        "factors.task",
+        "relevance.images.where.view_deg",
+        "relevance.images.where.identity",
+        "relevance.composite",
+    ]
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"composite": {"preset": "preset_a", "names": {"block9_conv1": "flat"}}}, "no layer with a rule is named"),
-        ({"composite": {"preset": "preset_a", "positions": {14: "flat"}}}, "position 14 is outside the 14 layers"),
-        ({"composite": {"preset": "preset_a", "positions": {0: "flat", -14: "z"}}}, "0 and -14 are the same layer"),
+        (
+            {"composite": {"preset": "preset_a", "names": {"block9_conv1": "flat"}}},
+            "no layer with a rule is named",
+        ),
+        (
+            {"composite": {"preset": "preset_a", "positions": {14: "flat"}}},
+            "position 14 is outside the 14 layers",
+        ),
+        (
+            {"composite": {"preset": "preset_a", "positions": {0: "flat", -14: "z"}}},
+            "0 and -14 are the same layer",
+        ),
         ({"composite": {"kinds": {"conv": "flat"}}}, "has no rule for layer 32 (dense"),
-        ({"composite": {"preset": "preset_a", "names": {"block2_conv1": "z_box"}}}, "cannot have the rule z_box"),
-        ({"composite": {"preset": "preset_b_flat_until", "until": "block9"}}, "no layer with weights is named 'block9'"),
+        (
+            {"composite": {"preset": "preset_a", "names": {"block2_conv1": "z_box"}}},
+            "cannot have the rule z_box",
+        ),
+        (
+            {"composite": {"preset": "preset_b_flat_until", "until": "block9"}},
+            "no layer with weights is named 'block9'",
+        ),
         ({"composite": {"preset": "preset_a", "names": {1: "flat", "block1_conv1": "z"}}}, "'1'"),
         (
             {"composite": {"preset": "preset_b_flat_until", "until": 14}, "engine": "innvestigate"},
             "position 14 is outside the 14 layers",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_composite_is_held_to_the_network_and_its_readout(
     small_study: SmallStudy, settings: dict[str, Any], expected: str
 ) -> None:

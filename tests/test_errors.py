@@ -26,11 +26,14 @@ def test_the_password_of_an_address_is_hidden(user: str, password: str, host: st
         ("s3://id:geheim@bucket/x", "s3://***@bucket/x"),
         ("http://:geheim@host", "http://***@host"),
         ("'https://u:geheim@h/x' and https://h:80/y", "'https://***@h/x' and https://h:80/y"),
-        ("https://h/w.h5?X-Amz-Signature=geheim&part=1: gone", "https://h/w.h5?X-Amz-Signature=***&part=1: gone"),
+        (
+            "https://h/w.h5?X-Amz-Signature=geheim&part=1: gone",
+            "https://h/w.h5?X-Amz-Signature=***&part=1: gone",
+        ),
         ("s3://b/x?region=eu&secret_key=geheim", "s3://b/x?region=eu&secret_key=***"),
         ("https://h/x?access_token=geheim.", "https://h/x?access_token=***."),
     ],
-)  # fmt: skip
+)
 def test_keys_among_the_parameters_are_hidden(text: str, shown: str) -> None:
     assert redacted(text) == shown
     assert has_password(text)
@@ -39,8 +42,15 @@ def test_keys_among_the_parameters_are_hidden(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["http://127.0.0.1:5000", "sqlite:////a/b:c@d/x.db", "s3://bucket/a@b", "faces/a.csv?x=1", "a: b@c", "row 3: what?"],
-)  # fmt: skip
+    [
+        "http://127.0.0.1:5000",
+        "sqlite:////a/b:c@d/x.db",
+        "s3://bucket/a@b",
+        "faces/a.csv?x=1",
+        "a: b@c",
+        "row 3: what?",
+    ],
+)
 def test_what_holds_no_password_stays(text: str) -> None:
     assert redacted(text) == text
     assert not has_password(text)

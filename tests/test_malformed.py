@@ -78,8 +78,14 @@ def check(study: Path) -> None:
 
 LATE = {
     "factors:\n": [
-        ("factors:\n  Epochs: {a: {epochs: 1}, b: {epochs: 2}}\n", ["factors.Epochs: the study makes a column"]),
-        ("factors:\n  hair: {a: {epochs: 1}, b: {epochs: 2}}\n", ["factors.hair: the images have a label of that name"]),
+        (
+            "factors:\n  Epochs: {a: {epochs: 1}, b: {epochs: 2}}\n",
+            ["factors.Epochs: the study makes a column"],
+        ),
+        (
+            "factors:\n  hair: {a: {epochs: 1}, b: {epochs: 2}}\n",
+            ["factors.hair: the images have a label of that name"],
+        ),
         (
             "factors:\n  a: {x: {epochs: 1}, y: {epochs: 2}}\n  b: {u: {epochs: 3}, v: {batch_size: 9}}\n",
             ["factors.b: overrides epochs, as the factor a does"],
@@ -88,24 +94,39 @@ LATE = {
     ],
     "view_deg: 0\n": [
         ("view_deg: [0, 7.3, 1234]\n", ["view_deg: selects no image with 7.3, 1234; there are: -15, 0, 15"]),
-        ("identity: [01, 8]\n      hair: true\n", ["selects no image with '01', '8'", "selects no image with 'true'"]),
+        (
+            "identity: [01, 8]\n      hair: true\n",
+            ["selects no image with '01', '8'", "selects no image with 'true'"],
+        ),
     ],
     "relevance:\n": [
-        ("relevance:\n  composite: {preset: preset_a, names: {block1: flat}}\n", ["composite: no layer with a rule is"]),
-        ("relevance:\n  composite: {preset: preset_a, positions: {20: z, a: z}}\n", ["positions: 'a' is not a whole number"]),
+        (
+            "relevance:\n  composite: {preset: preset_a, names: {block1: flat}}\n",
+            ["composite: no layer with a rule is"],
+        ),
+        (
+            "relevance:\n  composite: {preset: preset_a, positions: {20: z, a: z}}\n",
+            ["positions: 'a' is not a whole number"],
+        ),
         (
             "relevance:\n  engine: innvestigate\n  composite: {preset: preset_b_flat_until, until: block1}\n",
             ["composite: no layer with weights is named 'block1'"],
         ),
     ],
     "npz:first.npz": [
-        ("{weights: 'npz:first.npz', mean: [123.68, 116.779, 103.939]}", ["first: mean: give channel_order too"]),
+        (
+            "{weights: 'npz:first.npz', mean: [123.68, 116.779, 103.939]}",
+            ["first: mean: give channel_order too"],
+        ),
         ("npz:second.npz", ["factors.pretraining: first and second have the same weights"]),
     ],
     "input_size: 32\n": [
-        ("input_size: 32\n  validation_fraction: 0.01\n", ["dataset.validation_fraction: 0.01 of 9 images holds none"]),
+        (
+            "input_size: 32\n  validation_fraction: 0.01\n",
+            ["dataset.validation_fraction: 0.01 of 9 images holds none"],
+        ),
     ],
-}  # fmt: skip
+}
 """What was once found late or never: a part of the study file, and what stands in its place, with what is said of it."""
 
 
@@ -133,11 +154,17 @@ def test_plan_status_and_run_say_the_same_at_once(
 
 
 junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-    | st.sampled_from(["npz:first.npz", "keras:imagenet2", "random:-1", "random:x", "manifest:", "..", "0", "1e400", "~"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(
+        ["npz:first.npz", "keras:imagenet2", "random:-1", "random:x", "manifest:", "..", "0", "1e400", "~"]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -238,12 +265,24 @@ ARRAYS: list[Callable[[np.ndarray[Any, Any]], Any]] = [
     lambda array: array.astype("datetime64[s]"),
 ]
 PREPROCESSING = [
-    "", "{", "[]", "null", "{}", '{"channel_order": "RGB"}', '{"channel_order": "XYZ", "mean": [0, 0, 0], "scale": 1}',
-    '{"channel_order": "RGB", "mean": [0, 0], "scale": 1}', '{"channel_order": "RGB", "mean": ["a", 0, 0], "scale": 1}',
-    '{"channel_order": "RGB", "mean": [0, 0, NaN], "scale": 1}', '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0}',
-    '{"channel_order": "RGB", "mean": [0.4, 0.5, 0.6], "scale": 1}', '{"channel_order": [], "mean": 3, "scale": {}}',
-    '{"channel_order": "RGB", "mean": [0, 0, 1e999], "scale": "x"}', '"text"', "3", "[" * 5000,
-]  # fmt: skip
+    "",
+    "{",
+    "[]",
+    "null",
+    "{}",
+    '{"channel_order": "RGB"}',
+    '{"channel_order": "XYZ", "mean": [0, 0, 0], "scale": 1}',
+    '{"channel_order": "RGB", "mean": [0, 0], "scale": 1}',
+    '{"channel_order": "RGB", "mean": ["a", 0, 0], "scale": 1}',
+    '{"channel_order": "RGB", "mean": [0, 0, NaN], "scale": 1}',
+    '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0}',
+    '{"channel_order": "RGB", "mean": [0.4, 0.5, 0.6], "scale": 1}',
+    '{"channel_order": [], "mean": 3, "scale": {}}',
+    '{"channel_order": "RGB", "mean": [0, 0, 1e999], "scale": "x"}',
+    '"text"',
+    "3",
+    "[" * 5000,
+]
 
 
 @EXAMPLES

@@ -11,13 +11,14 @@ MODULES = {
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
 }
-BASE = {"errors", "keys", "sweep"}
+BASE = {"arrays", "errors", "keys", "sweep"}
 MAY_IMPORT: dict[str, set[str]] = {
+    "arrays": set(),
     "errors": set(),
-    "keys": set(),
+    "keys": {"arrays"},
     "study": {*BASE, "storage"},
     "agreement": {*BASE, "study", "data"},
-    "lrp": {"errors"},
+    "lrp": {"arrays", "errors"},
     "storage": BASE,
     "numerics": {*BASE, "lrp", "study"},
     "models": {*BASE, "lrp", "study", "data"},
@@ -32,10 +33,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models"},
     "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "tracking"},
     "runs": {
-        *BASE, "plan", "stages", "storage", "numerics", "models", "lrp", "actors", "tracking", "analysis", "report",
+        *BASE,
+        "plan",
+        "stages",
+        "storage",
+        "numerics",
+        "models",
+        "lrp",
+        "actors",
+        "tracking",
+        "analysis",
+        "report",
         "terminal",
     },
-}  # fmt: skip
+}
 """Rooms by what they may import; `cli`, `api` and what `sweep` exports may import all of them."""
 FREE = {"cli", "api", "sweep"}
 ONLY_IN = {

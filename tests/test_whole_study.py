@@ -62,9 +62,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def test_every_table_has_the_rows_that_the_plan_announced(finished: Finished) -> None:
     planned = rows_of_tables(finished.plan)
     assert planned == {
-        "images": 30, "features": 60, "epochs": 32, "models": 8, "predictions": 4 * 30 * (5 + 2), "relevance": 48,
-        "similarity": 6 * 28, "masked": 9 * 8 * 5 * 6,
-    }  # fmt: skip
+        "images": 30,
+        "features": 60,
+        "epochs": 32,
+        "models": 8,
+        "predictions": 4 * 30 * (5 + 2),
+        "relevance": 48,
+        "similarity": 6 * 28,
+        "masked": 9 * 8 * 5 * 6,
+    }
     assert {name: len(finished.table(name)) for name in planned} == planned
     shown = sweep("plan", finished.study.path, "--no-time", cwd=finished.results.parent).stdout
     for name, rows in planned.items():

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sweep.arrays import Array
 from tools import small_vgg
 from tools.small_vgg import Preprocessing
 
 log = logging.getLogger(__name__)
 
-Array = np.ndarray[Any, Any]
 
 LUMINANCE = np.array([[0.299] * 3, [0.587] * 3, [0.114] * 3], np.float32)
 """Matrix that turns RGB into grey on all three channels."""

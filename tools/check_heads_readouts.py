@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from sweep.arrays import Array
 from sweep.data.images import VALIDATION, split, squared
 from sweep.numerics.readout import ReadoutTraining
 from sweep.study import Finetune
 from tools import small_vgg
-from tools.small_vgg import INPUT_SIZE, Array
+from tools.small_vgg import INPUT_SIZE
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sweep.arrays import Array
 from tools import head_painting as paint
-from tools.head_mesh import Array, Floats, Mesh, hanging_hair, join, sphere
+from tools.head_mesh import Floats, Mesh, hanging_hair, join, sphere
 from tools.head_painting import Look, ramp
 from tools.head_rendering import Light, Rasteriser, shade, turn
 

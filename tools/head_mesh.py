@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyvista as pv
 
-Array = np.ndarray[Any, Any]
+from sweep.arrays import Array
+
 Floats = Array
 Ints = Array
 

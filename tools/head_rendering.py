@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyvista as pv
 
-from tools.head_mesh import Array, Floats, Mesh, polydata
+from sweep.arrays import Array
+from tools.head_mesh import Floats, Mesh, polydata
 
 SUPERSAMPLING = 4
 

@@ -21,9 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from sweep.arrays import Array
 from tools import head_painting as paint
 from tools.head_building import Ball, Sitter, build
-from tools.head_mesh import Array, Floats, Mesh, boundary_loops, close_hole, compact, smooth
+from tools.head_mesh import Floats, Mesh, boundary_loops, close_hole, compact, smooth
 from tools.head_painting import Look
 from tools.head_rendering import LIGHTS, Rasteriser
 

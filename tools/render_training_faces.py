@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sweep.arrays import Array
 from tools import head_painting as paint
 from tools.head_building import Ball, Sitter, build
-from tools.head_mesh import Array, Floats, Mesh, compact
+from tools.head_mesh import Floats, Mesh, compact
 from tools.head_rendering import Light, Rasteriser
 
 log = logging.getLogger(__name__)

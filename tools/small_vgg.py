@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sweep.arrays import Array
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -25,7 +27,6 @@ BLOCKS: tuple[tuple[int, int], ...] = ((2, 16), (2, 32), (3, 64), (3, 128), (3, 
 INPUT_SIZE = 64
 """Native height and width of the input in pixels; leaves 2 x 2 x 128 = 512 features."""
 
-Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
 
 

@@ -50,10 +50,13 @@ def _writing(scratch: str, index: int) -> Any:
     store, count = Store(scratch), iter(range(10**9))
     rows = pa.table(
         {
-            "model_id": [f"m{index}"] * 1000, "image_id": [f"i{n}" for n in range(1000)], "rank": [1] * 1000,
-            "class": [f"c{n % 100}" for n in range(1000)], "logit": np.linspace(0, 1, 1000, dtype=np.float32),
+            "model_id": [f"m{index}"] * 1000,
+            "image_id": [f"i{n}" for n in range(1000)],
+            "rank": [1] * 1000,
+            "class": [f"c{n % 100}" for n in range(1000)],
+            "logit": np.linspace(0, 1, 1000, dtype=np.float32),
         }
-    )  # fmt: skip
+    )
 
     def write() -> None:
         label = f"w{index}.{next(count)}"

@@ -13,8 +13,18 @@ from sweep.stages import STAGES
 from sweep.storage.store import Store, Unit
 
 PACKAGES = (
-    "ray", "tensorflow", "keras", "numpy", "pyarrow", "duckdb", "mlflow", "scipy", "pydantic", "pillow", "matplotlib",
-)  # fmt: skip
+    "ray",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "mlflow",
+    "scipy",
+    "pydantic",
+    "pillow",
+    "matplotlib",
+)
 """What results or their presentation depend on."""
 CONTENT_UNITS = 20_000
 """Tables of more units are identified by their units' names alone: reading them all again would take too long."""

@@ -11,7 +11,7 @@ from sweep.cli.options import open_files, results_option, study_argument
 from sweep.errors import WorkError
 from sweep.runs.holder import Holder, is_alive, read_holder, tempo_of
 from sweep.runs.interrupt import DRAIN_SECONDS
-from sweep.runs.lease import Wish, ask, drop
+from sweep.runs.lease import Action, ask, drop
 from sweep.storage.files import Files
 
 CANCEL_SECONDS = 15.0
@@ -73,14 +73,14 @@ def cancel(study: Path, results: str) -> None:
     raise WorkError(f"{study}: {holder} is still alive; end process {holder.pid} on {holder.host} there")
 
 
-def _ask(files: Files, study: Path, wish: Wish) -> Holder | None:
-    """Pass a wish on to the run, and say so; None where nothing runs."""
+def _ask(files: Files, study: Path, action: Action) -> Holder | None:
+    """Ask for an action of the run, and say so; None where nothing runs."""
     holder = read_holder(files)
     if holder is None or not is_alive(files, holder):
         click.echo(f"{study}: nothing runs")
         return None
-    ask(files, holder, wish)
-    click.echo(f"{study}: asked {holder} to {wish}")
+    ask(files, holder, action)
+    click.echo(f"{study}: asked {holder} to {action}")
     return holder
 
 

@@ -12,12 +12,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-Array = np.ndarray[Any, Any]
+from sweep.arrays import Array
 
 MAX_PIXELS = 50_000_000
 """Larger images are refused: a photograph of a face never needs them, a decompression bomb does."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from sweep.arrays import Array
 from sweep.data.alike import look_alike
 from sweep.data.notes import notes_of
 from sweep.data.sources import read_source
@@ -27,7 +28,7 @@ class Images:
 
     table: pa.Table
     """Rows of the table `images`."""
-    pixels: np.ndarray[Any, Any]
+    pixels: Array
     """uint8 RGB, (image, size, size, 3)."""
     keys: tuple[str, ...]
     """Content key of each image as the networks see it."""
@@ -90,7 +91,7 @@ def load_images(dataset: Dataset, base: Path) -> Images:
     """
     size = dataset.input_size
     rows: list[dict[str, Any]] = []
-    pixels: list[np.ndarray[Any, Any]] = []
+    pixels: list[Array] = []
     places: dict[str, str] = {}
     remarks: dict[str, list[str]] = {}
     for image in read_source(dataset.source, base, dataset.white):
@@ -149,7 +150,7 @@ def _check_alone(strata: Sequence[Any], places: Sequence[str], column: str) -> N
         )
 
 
-def squared(pixels: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
+def squared(pixels: Array, size: int) -> Array:
     """An image as (size, size, 3) uint8: the shorter side padded with its edge pixels, then antialiased bilinear.
 
     Padding keeps the proportions of the face; repeating the edge adds no contour that a network could use.

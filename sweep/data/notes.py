@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.data.alike import differ_by_case
-
-Array = np.ndarray[Any, Any]
 
 LEAST_RANGE = 64
 """A source that uses fewer of the 256 values is remarked on."""

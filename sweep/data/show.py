@@ -28,9 +28,14 @@ def counts(images: Images) -> pa.Table:
         listed = ", ".join(f"{_text(value)} {known[value]}" for value in number)
         spread = f"{min(known.values())} to {max(known.values())} images each"
         rows.append(
-            {"label": name, "values": len(known), "images": known.total(), "unlabelled": len(values) - known.total(),
-             "images per value": listed or spread}
-        )  # fmt: skip
+            {
+                "label": name,
+                "values": len(known),
+                "images": known.total(),
+                "unlabelled": len(values) - known.total(),
+                "images per value": listed or spread,
+            }
+        )
     return pa.Table.from_pylist(rows)
 
 

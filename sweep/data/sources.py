@@ -7,10 +7,10 @@ a folder of pictures is read, `sweep.data.manifest` how a manifest is.
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.data.decoding import RawImage, decode, is_file, scaled
 from sweep.data.folder import files_of_folder, read_folder
 from sweep.data.manifest import listed, read_manifest
@@ -47,7 +47,7 @@ def files_of_source(source: str, base: Path) -> list[str]:
     return found
 
 
-def _scaled(pixels: np.ndarray[Any, Any], white: float | None, place: str) -> np.ndarray[Any, Any]:
+def _scaled(pixels: Array, white: float | None, place: str) -> Array:
     try:
         return scaled(pixels, white)
     except ValueError as error:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.errors import InputError
-
-Array = np.ndarray[Any, Any]
 
 
 def check_hdf5(path: Path) -> None:

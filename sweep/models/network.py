@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
 from sweep.lrp.composites import Bias
 from sweep.lrp.rules import Rule
 from sweep.models.vgg import BLOCKS, LAYERS
-
-Array = np.ndarray[Any, Any]
 
 
 def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> Network:

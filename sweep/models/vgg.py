@@ -1,13 +1,11 @@
 """VGG-16 (Simonyan & Zisserman 2015): its convolutional part as the project's backbone, at any width."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.errors import InputError
-
-Array = np.ndarray[Any, Any]
 
 BLOCKS = (2, 2, 3, 3, 3)
 """Convolutions per block; each block ends with a 2x2 max-pool."""

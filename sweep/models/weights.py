@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.data.decoding import is_file
 from sweep.errors import InputError, has_password
 from sweep.keys import generator, key_of, key_of_file
@@ -30,7 +31,6 @@ from sweep.study import Pretraining, on_pixel_scale
 KERAS_IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 """Hash of the file that keras.applications fetches, and checks itself; here it names the weights."""
 
-Array = np.ndarray[Any, Any]
 Layers = Mapping[str, tuple[Array, Array]]
 """Kernel (3, 3, in, out) and bias (out,) of each convolution, float32."""
 

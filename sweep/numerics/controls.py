@@ -6,15 +6,13 @@ for Saliency Maps"; Rong et al. 2022). Draws follow from names alone, so anyone 
 
 from collections.abc import Sequence
 from math import isqrt
-from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.errors import InputError
 from sweep.keys import generator
 from sweep.numerics.masking import Ranking, pixel_ranks, region_ranks, regions_of, source_ranks
-
-Array = np.ndarray[Any, Any]
 
 BLOCK = 8
 """Height and width of the blocks of `blocks`, in pixels."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from sweep.arrays import Array
 from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
@@ -17,7 +18,6 @@ from sweep.lrp.steps import steps
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
 
-Array = np.ndarray[Any, Any]
 Tensor = Any
 
 BATCH_PIXELS = 400_000

@@ -1,13 +1,11 @@
 """Refuses numbers that are not finite, before they are stored or compared: a NaN sorts, counts and compares as if it were one."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from sweep.arrays import Array
 from sweep.errors import WorkError
-
-Array = np.ndarray[Any, Any]
 
 
 def fail_with(problems: Sequence[str]) -> None:

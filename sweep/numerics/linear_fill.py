@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sweep.arrays import Array
 from sweep.keys import generator, key_of
 from sweep.lrp.precision import full_precision
 
-Array = np.ndarray[Any, Any]
 Tensor = Any
 
 DEVIATION = 2.55

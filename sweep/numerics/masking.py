@@ -5,14 +5,14 @@ Pure NumPy. A mask follows from the stored map alone, so anyone can rebuild it f
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import scipy.ndimage
 
+from sweep.arrays import Array
 from sweep.keys import generator
 
-Array = np.ndarray[Any, Any]
 Order: TypeAlias = Literal["absolute", "positive", "negative", "least"]
 Fill: TypeAlias = Literal["mean", "zero", "grey", "noise", "blur"]
 """What takes the place of removed pixels whatever the mask; `sweep.numerics.linear_fill` depends on the mask."""

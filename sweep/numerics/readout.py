@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sweep.arrays import Array
 from sweep.errors import WorkError
 from sweep.keys import generator
 from sweep.lrp.precision import full_precision
 from sweep.study import Finetune
-
-Array = np.ndarray[Any, Any]
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7
 """Adam's constants, those of Keras."""

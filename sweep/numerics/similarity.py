@@ -1,10 +1,8 @@
 """How alike the relevance maps of different models are (paper, section 2.3)."""
 
-from typing import Any
-
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from sweep.arrays import Array
 
 
 def standardized(maps: Array) -> Array:

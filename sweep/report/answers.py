@@ -13,7 +13,7 @@ from sweep.analysis.provenance import TableIdentity, table_identities
 from sweep.analysis.queries import Value, run_query
 from sweep.errors import WorkError
 from sweep.plan import Plan
-from sweep.report.style import Looks, looks_of
+from sweep.report.style import Styles, styles_of
 from sweep.stages import STAGES, all_units, finetune, index_of_study, similarity, with_gaps
 from sweep.storage.store import Store, Unit
 
@@ -190,10 +190,10 @@ class Answers:
         return table_identities(self.plan, self.store)
 
     @cached_property
-    def looks(self) -> Looks:
+    def styles(self) -> Styles:
         """How the study's bins and pretrainings are drawn."""
         factors = self.plan.study.factors
-        return looks_of(
+        return styles_of(
             self.auc[self.paper_fill]["relation"].to_pylist(), list(factors.pretraining), list(factors.extra)
         )
 

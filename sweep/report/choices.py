@@ -25,10 +25,10 @@ def verdict(disagree: bool | None, ambiguous: bool) -> str:
 
 def agreement_counts(rank2: pa.Table) -> dict[str, dict[str, int]]:
     """Images by task (and further factors) and by verdict; `rank2` is the answer of the query of that name."""
-    images = {
-        (", ".join(filter(None, [row["task"], row["extra"]])), row["image_id"]): verdict(row["disagree"], row["ambiguous"])
-        for row in rank2.to_pylist()
-    }  # fmt: skip
+    images = {}
+    for row in rank2.to_pylist():
+        group = ", ".join(filter(None, [row["task"], row["extra"]]))
+        images[group, row["image_id"]] = verdict(row["disagree"], row["ambiguous"])
     counts: dict[str, dict[str, int]] = {}
     for (group, _), outcome in images.items():
         counts.setdefault(group, dict.fromkeys(VERDICTS, 0))[outcome] += 1
@@ -44,8 +44,14 @@ def choice_agreement(rank2: pa.Table) -> Figure:
         for position, found in enumerate(counts.values()):
             start = 0
             for name, count in found.items():
-                panel.barh(position, count, left=start, color=VERDICTS[name], edgecolor="white",
-                           label=name if not position else "_")  # fmt: skip
+                panel.barh(
+                    position,
+                    count,
+                    left=start,
+                    color=VERDICTS[name],
+                    edgecolor="white",
+                    label=name if not position else "_",
+                )
                 if count > 0.03 * sum(found.values()):
                     panel.text(start + count / 2, position, str(count), ha="center", va="center")
                 start += count

@@ -8,20 +8,20 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from sweep.report.style import Look, Looks, half_width, styled
+from sweep.report.style import Style, Styles, half_width, styled
 
 Row = Mapping[str, Any]
 
 OWN, OTHER = "same_init", "same_task_same_pretraining"
 NO_CONTROL = "none"
 """The control of what is a mask by the source's own map of the image."""
-CONTROL_LOOKS: Mapping[str, Look] = {
-    NO_CONTROL: Look("the model's own map", "#D55E00", "o", "-"),
-    "other_image": Look("its map of another image", "#332288", "D", "-"),
-    "mean_map": Look("its mean map of other images", "#117733", "^", "-"),
-    "reversed": Look("its own map, last pixels first", "#88CCEE", "v", "--"),
-    "blocks": Look("random blocks", "#999933", "s", "--"),
-    "scattered": Look("random pixels", "#6B6B6B", "x", "--"),
+CONTROL_STYLES: Mapping[str, Style] = {
+    NO_CONTROL: Style("the model's own map", "#D55E00", "o", "-"),
+    "other_image": Style("its map of another image", "#332288", "D", "-"),
+    "mean_map": Style("its mean map of other images", "#117733", "^", "-"),
+    "reversed": Style("its own map, last pixels first", "#88CCEE", "v", "--"),
+    "blocks": Style("random blocks", "#999933", "s", "--"),
+    "scattered": Style("random pixels", "#6B6B6B", "x", "--"),
 }
 """Own masks and every control, from the one that has most in common with them."""
 
@@ -30,38 +30,38 @@ CONTROL_LOOKS: Mapping[str, Look] = {
 class Line:
     """One curve and the areas of the models it is a mean over."""
 
-    look: Look
+    style: Style
     points: Sequence[Row]
     """Rows of the query `accuracy_curves`, by rising percent."""
     areas: Sequence[float]
     """`auc_log` of each destination model."""
 
 
-def initialisation_curves(curves: pa.Table, bins: pa.Table, looks: Looks) -> Figure:
+def initialisation_curves(curves: pa.Table, bins: pa.Table, styles: Styles) -> Figure:
     """Masks of the model itself against masks of another initialisation, a panel per task (paper, Fig. 5).
 
     `curves` and `bins` are the answers of the queries `accuracy_curves` and `bins`. A line per pretraining,
     dashed where the mask came from another initialisation. Bands and bars: see `_draw`.
     """
     panels: dict[str, list[Line]] = {}
-    for line in _lines(curves, bins, looks, [OWN, OTHER]):
+    for line in _lines(curves, bins, styles, [OWN, OTHER]):
         row = line.points[0]
-        base = looks.pretrainings[row["pretraining"]]
+        base = styles.pretrainings[row["pretraining"]]
         dashes = "-" if row["relation"] == OWN else "--"
-        look = Look(f"{base.name}, {line.look.name}", base.colour, base.marker, dashes)
+        style = Style(f"{base.name}, {line.style.name}", base.colour, base.marker, dashes)
         title = ", ".join(filter(None, [row["task"], row["extra"]]))
-        panels.setdefault(title, []).append(replace(line, look=look))
+        panels.setdefault(title, []).append(replace(line, style=style))
     return _draw(panels)
 
 
-def source_curves(curves: pa.Table, bins: pa.Table, looks: Looks) -> Figure:
+def source_curves(curves: pa.Table, bins: pa.Table, styles: Styles) -> Figure:
     """A panel per kind of destination model, a line per bin of mask sources (paper, Fig. 6).
 
     `curves` and `bins` are the answers of the queries `accuracy_curves` and `bins`. The bin of other
     initialisations is the subject of `initialisation_curves` and left out here. Bands and bars: see `_draw`.
     """
     panels: dict[str, list[Line]] = {}
-    for line in _lines(curves, bins, looks, [name for name in looks.relations if name != OTHER]):
+    for line in _lines(curves, bins, styles, [name for name in styles.relations if name != OTHER]):
         panels.setdefault(line.points[0]["condition"], []).append(line)
     return _draw(panels)
 
@@ -83,15 +83,15 @@ def control_curves(curves: pa.Table, losses: pa.Table) -> Figure:
             areas.setdefault((condition, row["control"]), {})[model] = row["auc_control"]
     panels: dict[str, list[Line]] = {}
     for condition, control in sorted(
-        points, key=lambda place: (place[0], list(CONTROL_LOOKS).index(place[1]))
+        points, key=lambda place: (place[0], list(CONTROL_STYLES).index(place[1]))
     ):
         own = list(areas.get((condition, control), {}).values())
-        line = Line(CONTROL_LOOKS[control], points[condition, control], own)
+        line = Line(CONTROL_STYLES[control], points[condition, control], own)
         panels.setdefault(condition, []).append(line)
     return _draw(panels)
 
 
-def _lines(curves: pa.Table, bins: pa.Table, looks: Looks, relations: Sequence[str]) -> list[Line]:
+def _lines(curves: pa.Table, bins: pa.Table, styles: Styles, relations: Sequence[str]) -> list[Line]:
     """A line per condition and bin, by condition and then in the order of `relations`."""
     points: dict[tuple[str, str], list[Row]] = {}
     for row in sorted(curves.to_pylist(), key=lambda row: row["percent"]):
@@ -104,7 +104,7 @@ def _lines(curves: pa.Table, bins: pa.Table, looks: Looks, relations: Sequence[s
         (place for place in points if place[1] in relations),
         key=lambda place: (place[0], relations.index(place[1])),
     )
-    return [Line(looks.relations[place[1]], points[place], areas.get(place, [])) for place in wanted]
+    return [Line(styles.relations[place[1]], points[place], areas.get(place, [])) for place in wanted]
 
 
 def _draw(panels: Mapping[str, Sequence[Line]]) -> Figure:
@@ -144,23 +144,23 @@ def _curves(panel: Any, lines: Sequence[Line]) -> dict[str, Any]:
     place = _places(levels)
     handles = {}
     for line in lines:
-        look, rows = line.look, line.points
+        style, rows = line.style, line.points
         x = [place[row["percent"]] for row in rows]
         y = [row["accuracy"] for row in rows]
         spread = [half_width(row["sem"], row["n_destinations"]) for row in rows]
-        handles[look.name] = panel.plot(
+        handles[style.name] = panel.plot(
             x,
             y,
-            look.dashes,
-            color=look.colour,
-            label=look.name,
-            marker=look.marker,
+            style.dashes,
+            color=style.colour,
+            label=style.name,
+            marker=style.marker,
             markersize=3.5,
             linewidth=1.4,
         )[0]
         low = [value - half for value, half in zip(y, spread, strict=True)]
         high = [value + half for value, half in zip(y, spread, strict=True)]
-        panel.fill_between(x, low, high, color=look.colour, alpha=0.18, linewidth=0)
+        panel.fill_between(x, low, high, color=style.colour, alpha=0.18, linewidth=0)
     panel.axhline(lines[0].points[0]["chance"], color="black", linestyle=":", linewidth=0.8)
     panel.set_xscale("log")
     panel.set_xticks([place[level] for level in levels], [f"{level:g}" for level in levels])
@@ -178,14 +178,21 @@ def _places(levels: Sequence[float]) -> dict[float, float]:
 
 def _bars(panel: Any, lines: Sequence[Line]) -> None:
     for position, line in enumerate(lines):
-        look, areas = line.look, line.areas
+        style, areas = line.style, line.areas
         if areas:
             sem = statistics.stdev(areas) / len(areas) ** 0.5 if len(areas) > 1 else None
             panel.bar(
-                position, statistics.fmean(areas), 0.8, yerr=half_width(sem, len(areas)) or None, ecolor="black",
-                color=look.colour, edgecolor="white", hatch="///" if look.dashes == "--" else None, linewidth=0,
+                position,
+                statistics.fmean(areas),
+                0.8,
+                yerr=half_width(sem, len(areas)) or None,
+                ecolor="black",
+                color=style.colour,
+                edgecolor="white",
+                hatch="///" if style.dashes == "--" else None,
+                linewidth=0,
                 error_kw={"linewidth": 0.9},
-            )  # fmt: skip
+            )
     panel.set_title("AUC", fontsize=8)
     panel.set_xticks([])
     panel.set_xlim(-0.6, len(lines) - 0.4)

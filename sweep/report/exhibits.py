@@ -81,9 +81,9 @@ def _pairs(answers: Answers) -> Described:
     auc = answers.auc[answers.paper_fill]
     for relation in auc["relation"].to_pylist():
         counts[relation] = counts.get(relation, 0) + 1
-    listed = "; ".join(f"{look.name} {counts[name]:,}" for name, look in answers.looks.relations.items())
+    listed = "; ".join(f"{style.name} {counts[name]:,}" for name, style in answers.styles.relations.items())
     return (
-        model_pairs(_among(answers, auc), answers.shown, answers.looks),
+        model_pairs(_among(answers, auc), answers.shown, answers.styles),
         f"How each source of masks relates to each destination: the bins (paper, Fig. 3). {_cut(answers)}",
         f"A square of {auc.num_rows:,} source-destination pairs, coloured by bin. Pairs per bin: {listed}.",
     )
@@ -134,15 +134,26 @@ def _transfer(answers: Answers) -> Described:
 
 
 def _initialisation(answers: Answers, fill: str) -> Described:
-    if len({OWN, OTHER} & set(answers.looks.relations)) < 2:
+    if len({OWN, OTHER} & set(answers.styles.relations)) < 2:
         raise Impossible("No figure: it compares initialisations, and the study has one seed.")
-    return _curves(answers, fill, initialisation_curves, [OWN, OTHER], "Masks of the model itself (solid) and of another "
-                   "initialisation of the same model (dashed), per task (paper, Fig. 5).")  # fmt: skip
+    return _curves(
+        answers,
+        fill,
+        initialisation_curves,
+        [OWN, OTHER],
+        "Masks of the model itself (solid) and of another "
+        "initialisation of the same model (dashed), per task (paper, Fig. 5).",
+    )
 
 
 def _sources(answers: Answers, fill: str) -> Described:
-    return _curves(answers, fill, source_curves, [name for name in answers.looks.relations if name != OTHER],
-                   "Accuracy by where the mask came from, per kind of destination model (paper, Fig. 6).")  # fmt: skip
+    return _curves(
+        answers,
+        fill,
+        source_curves,
+        [name for name in answers.styles.relations if name != OTHER],
+        "Accuracy by where the mask came from, per kind of destination model (paper, Fig. 6).",
+    )
 
 
 def _curves(
@@ -156,7 +167,7 @@ def _curves(
         caption += " No areas: one needs two masking levels between 0 and 100 percent."
     areas = "; ".join(_areas(answers, bins.to_pylist(), condition, relations) for condition in kept)
     return (
-        draw(curves, bins, answers.looks),
+        draw(curves, bins, answers.styles),
         f"{caption} {_spread(answers)}",
         f"Line chart of accuracy against the percent of pixels removed. Mean area under each curve (1 = never hurt): "
         f"{areas}.",
@@ -179,7 +190,7 @@ def _areas(answers: Answers, bins: Sequence[Row], condition: str, relations: Seq
         if row["condition"] == condition and row["relation"] in relations and row["auc_log"] is not None:
             values.setdefault(row["relation"], []).append(row["auc_log"])
     named = [
-        f"{answers.looks.relations[r].name} {statistics.fmean(values[r]):.3f}"
+        f"{answers.styles.relations[r].name} {statistics.fmean(values[r]):.3f}"
         for r in relations
         if r in values
     ]
@@ -206,7 +217,7 @@ def _similarity(answers: Answers) -> Described:
         raise Impossible("No figure: there is no pair of models to compare.")
     if all(row["pearson"] is None for row in rows):
         raise Impossible("No figure: in every pair of maps one is constant.")
-    names = answers.looks.relations
+    names = answers.styles.relations
     listed = "; ".join(
         f"{names[r['relation']].name} {r['pearson']:.3f}" for r in rows if r["pearson"] is not None
     )

@@ -67,9 +67,14 @@ def _say(figure: Figure, letters: str) -> None:
     if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, height, 1, 1 - height))
     figure.text(
-        0.01, height / 2, f"Boxes are letters that no font found here has ({_few(scripts)}); install one, such as Noto Sans.",
-        fontsize=6.5, color="#B00020", ha="left", va="center",
-    )  # fmt: skip
+        0.01,
+        height / 2,
+        f"Boxes are letters that no font found here has ({_few(scripts)}); install one, such as Noto Sans.",
+        fontsize=6.5,
+        color="#B00020",
+        ha="left",
+        va="center",
+    )
 
 
 def _few(names: Sequence[str]) -> str:

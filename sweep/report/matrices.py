@@ -10,9 +10,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sweep.report.style import SEQUENTIAL, Looks, styled
+from sweep.arrays import Array
+from sweep.report.style import SEQUENTIAL, Styles, styled
 
-Array = np.ndarray[Any, Any]
 Groups = Mapping[str, Sequence[str]]
 """Models by condition, in the order they are drawn."""
 
@@ -20,12 +20,12 @@ RANDOM = "random"
 """Label of the rows whose masks are random."""
 
 
-def model_pairs(auc: pa.Table, groups: Groups, looks: Looks) -> Figure:
+def model_pairs(auc: pa.Table, groups: Groups, styles: Styles) -> Figure:
     """The design: each source (row) and destination (column), coloured by its bin (paper, Fig. 3).
 
     `auc` is the answer of the query `auc`; its columns source_id, destination_id and relation are read.
     """
-    names = list(looks.relations)
+    names = list(styles.relations)
     rows = _with_random(auc, groups)
     values = {
         (row["source_id"], row["destination_id"]): float(names.index(row["relation"]))
@@ -33,12 +33,12 @@ def model_pairs(auc: pa.Table, groups: Groups, looks: Looks) -> Figure:
     }
     with styled():
         figure, panel = _square()
-        colours = ListedColormap([look.colour for look in looks.relations.values()])
+        colours = ListedColormap([style.colour for style in styles.relations.values()])
         panel.imshow(_matrix(values, rows, groups), cmap=colours, vmin=-0.5, vmax=len(names) - 0.5)
         _label(panel, rows, groups)
         _sources_and_destinations(panel)
         figure.legend(
-            handles=[Patch(color=look.colour, label=look.name) for look in looks.relations.values()],
+            handles=[Patch(color=style.colour, label=style.name) for style in styles.relations.values()],
             loc="outside lower center",
             ncols=2,
         )

@@ -72,8 +72,12 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
     """The page as HTML."""
     folder = Path(__file__).parent / "template"
     templates = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     templates.globals["source_of"] = source_of
     return templates.get_template("index.html").render(
         style=(folder / "page.css").read_text(encoding="utf-8"),
@@ -93,12 +97,12 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         answer_fill=answers.answer_fill,
         answer_control=answers.answer_control,
         exhibits=drawn,
-        looks=answers.looks,
+        styles=answers.styles,
         initialisation=initialisation_findings(
             answers.initialisation[LOG], answers.effects[LOG], answers.bins[answers.paper_fill].to_pylist()
         ),
         source=source_findings(
-            answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.looks
+            answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.styles
         ),
         accuracy=accuracy_table(answers),
         models=model_table(answers),
@@ -151,7 +155,7 @@ def asked(plan: Plan) -> list[str]:
         f"A removed pixel becomes {' or '.join(FILLS[fill] for fill in study.masking.fills)}.",
         f"Controls remove as many pixels: {'; '.join(CONTROLS[name] for name in study.masking.controls) or 'none'}"
         f"{draws}.",
-    ]  # fmt: skip
+    ]
 
 
 def _counted(number: int, thing: str) -> str:

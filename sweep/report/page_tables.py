@@ -53,17 +53,21 @@ def model_table(answers: Answers) -> Table:
     names = ["model_id", "seed", "train_accuracy", "val_accuracy", "weights_sha256", "mlflow_run_id"]
     rows = [
         [
-            TableCell(row["model_id"]), TableCell(str(row["seed"]), row["seed"]), _share(row["train_accuracy"]),
-            _share(row["val_accuracy"]), TableCell(row["weights_sha256"][:16]), TableCell(row["mlflow_run_id"] or "none"),
+            TableCell(row["model_id"]),
+            TableCell(str(row["seed"]), row["seed"]),
+            _share(row["train_accuracy"]),
+            _share(row["val_accuracy"]),
+            TableCell(row["weights_sha256"][:16]),
+            TableCell(row["mlflow_run_id"] or "none"),
         ]
         for row in sorted(answers.models.to_pylist(), key=lambda row: row["model_id"])
-    ]  # fmt: skip
+    ]
     return Table("Every model", names, rows)
 
 
 def area_table(answers: Answers) -> Table:
     """Mean areas by condition of the destination, fill and bin of the source."""
-    order = list(answers.looks.relations)
+    order = list(answers.styles.relations)
     rows = [
         row
         for bins in answers.bins.values()
@@ -74,17 +78,28 @@ def area_table(answers: Answers) -> Table:
     rows.sort(key=lambda row: (row["condition"], row["fill"], order.index(row["relation"])))
     return Table(
         "Mean area under accuracy, by condition of the destination, fill and bin of the source",
-        ["destination", "fill", "source of the mask", "bin", "pairs", "AUC over log percent", "AUC over percent"],
+        [
+            "destination",
+            "fill",
+            "source of the mask",
+            "bin",
+            "pairs",
+            "AUC over log percent",
+            "AUC over percent",
+        ],
         [
             [
-                TableCell(row["condition"]), TableCell(row["fill"]), TableCell(answers.looks.relations[row["relation"]].name),
+                TableCell(row["condition"]),
+                TableCell(row["fill"]),
+                TableCell(answers.styles.relations[row["relation"]].name),
                 TableCell(row["relation"]),
                 TableCell(f"{row['n_sources_sum']:,}", row["n_sources_sum"]),
-                number(row["auc_log_mean"]), number(row["auc_linear_mean"]),
+                number(row["auc_log_mean"]),
+                number(row["auc_linear_mean"]),
             ]
             for row in rows
         ],
-    )  # fmt: skip
+    )
 
 
 def pair_table(answers: Answers) -> Table:
@@ -103,7 +118,7 @@ def pair_table(answers: Answers) -> Table:
     ]
     rows = []
     for row in answers.pairwise[LOG]:
-        one, other = (source_name(row[name], answers.looks) for name in ("source_a", "source_b"))
+        one, other = (source_name(row[name], answers.styles) for name in ("source_a", "source_b"))
         p = (
             TableCell("none")
             if row["p_holm"] is None
@@ -137,13 +152,15 @@ def likeness_table(answers: Answers) -> Table:
         ["relation", "condition", "other condition", "pairs of models", "mean r", "lowest r", "highest r"],
         [
             [
-                TableCell(answers.looks.relations[row["relation"]].name), TableCell(row["condition_a"]), TableCell(row["condition_b"]),
+                TableCell(answers.styles.relations[row["relation"]].name),
+                TableCell(row["condition_a"]),
+                TableCell(row["condition_b"]),
                 TableCell(f"{row['n_pairs']:,}", row["n_pairs"]),
                 *(number(row[name]) for name in ("pearson", "pearson_min", "pearson_max")),
             ]
             for row in rows
         ],
-    )  # fmt: skip
+    )
 
 
 def sensitivity_table(answers: Answers) -> Table:
@@ -160,10 +177,14 @@ def sensitivity_table(answers: Answers) -> Table:
         )
         rows.append(
             [
-                TableCell(subject), TableCell(log.get("effect", "mask_source").replace("_", " ")), TableCell(READINGS[log["design"]]),
-                TableCell(f_test(log), log["p"]), TableCell(f_test(linear), linear["p"]), TableCell(same),
+                TableCell(subject),
+                TableCell(log.get("effect", "mask_source").replace("_", " ")),
+                TableCell(READINGS[log["design"]]),
+                TableCell(f_test(log), log["p"]),
+                TableCell(f_test(linear), linear["p"]),
+                TableCell(same),
             ]
-        )  # fmt: skip
+        )
     heads = ["subject", "effect", "reading", "log percent", "percent", f"same verdict at {ALPHA:g}"]
     return Table("Every test with the area over log percent and over percent, in both readings", heads, rows)
 
@@ -181,7 +202,7 @@ def agreement_of_verdicts(answers: Answers) -> list[str]:
     return [
         f"Axis: of {len(pairs)} tests, {same} come to the same verdict at {ALPHA:g} with the area over log percent and over percent.",
         f"Reading: of {len(both)} effects tested in both readings, {agreeing} come to the same verdict.",
-    ]  # fmt: skip
+    ]
 
 
 def _paired_tests(answers: Answers) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from matplotlib.figure import Figure
 
+from sweep.arrays import Array
 from sweep.numerics.masking import random_ranks, source_ranks
 from sweep.plan import Model, Plan
 from sweep.report.answers import Answers
@@ -13,8 +14,6 @@ from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
 from sweep.stages import masking, relevance
 from sweep.storage.arrays import matrix
-
-Array = np.ndarray[Any, Any]
 
 MAP_MODELS, MAP_FACES = 8, 3
 """Models and faces of the figure of maps."""
@@ -54,7 +53,7 @@ def kernels(answers: Answers) -> Described:
         "First-layer kernels of each pretraining (paper, Fig. 1). Each is scaled by its own largest weight; grey is 0.",
         f"Grids of first-layer kernels in colour. {counts}. Share of a kernel's energy that is colour rather than "
         f"luminance, mean: {colour}.",
-    )  # fmt: skip
+    )
 
 
 def colourfulness(kernels: Array) -> float:
@@ -112,7 +111,7 @@ def model_maps(answers: Answers) -> Described:
         if row["condition_a"] == "all" and row["pearson"] is not None
     ]
     likeness = "; ".join(
-        f"{answers.looks.relations[row['relation']].name} {row['pearson']:.2f}" for row in similar
+        f"{answers.styles.relations[row['relation']].name} {row['pearson']:.2f}" for row in similar
     )
     return (
         maps_across_models(plan.images.pixels[faces], maps, chosen),
@@ -121,8 +120,12 @@ def model_maps(answers: Answers) -> Described:
         + (f" The first {len(chosen)} of {len(answers.conditions)} conditions." if more > 0 else ""),
         f"{len(faces)} faces ({', '.join(plan.images.ids[f] for f in faces)}) and the relevance maps of "
         f"{', '.join(chosen)}."
-        + (f" Mean correlation between the maps of two models, over all maps: {likeness}." if likeness else ""),
-    )  # fmt: skip
+        + (
+            f" Mean correlation between the maps of two models, over all maps: {likeness}."
+            if likeness
+            else ""
+        ),
+    )
 
 
 def second_choices(answers: Answers) -> Described:
@@ -157,12 +160,12 @@ def second_choices(answers: Answers) -> Described:
         f"{t.target}: " + ", ".join(f"{p} {c[0]} {c[2]}" for p, c in t.choices.items()) for t in targets
     )
     return (
-        rank2_faces(targets, answers.looks),
+        rank2_faces(targets, answers.styles),
         f"Faces shown and, per pretraining, the {first[0]} with the second-highest logit: the one the models find most "
         "similar (paper, Fig. 7). In brackets, the seeds that chose it. First come faces on which the pretrainings "
         "disagree.",
         f"Faces and the most similar other {first[0]} by pretraining: {told}.",
-    )  # fmt: skip
+    )
 
 
 def _target(
@@ -200,7 +203,7 @@ def agreement(answers: Answers) -> Described:
         "On how many images the pretrainings' rank-2 choices differ; tied: a majority of seeds is shared by two classes. "
         "What people would choose is not known yet: the study has no observers.",
         f"Bars of image counts by whether the pretrainings' rank-2 choices differ. {listed}.",
-    )  # fmt: skip
+    )
 
 
 def _mapped(plan: Plan) -> list[Model]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +9,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from sweep.arrays import Array
 from sweep.numerics.masking import removed_count
-from sweep.report.style import SIGNED, Looks, styled
-
-Array = np.ndarray[Any, Any]
+from sweep.report.style import SIGNED, Styles, styled
 
 GAP = 0.06
 """White space between two tiles, as a share of a tile's side."""
@@ -125,7 +123,7 @@ class RankTwo:
     """By pretraining: the class chosen, a face of it (None where there is none), and the votes in words."""
 
 
-def rank2_faces(targets: Sequence[RankTwo], looks: Looks) -> Figure:
+def rank2_faces(targets: Sequence[RankTwo], styles: Styles) -> Figure:
     """Target faces and below each the rank-2 face of every pretraining, with the votes for it (paper, Fig. 7).
 
     The targets must have the same pretrainings. What people prefer belongs below, a row of its own, once a
@@ -141,13 +139,20 @@ def rank2_faces(targets: Sequence[RankTwo], looks: Looks) -> Figure:
     with styled():
         panel = figure.axes[0]
         for label, name in zip(panel.get_yticklabels()[1:], names, strict=True):
-            label.set_color(looks.pretrainings[name].colour)
+            label.set_color(styles.pretrainings[name].colour)
         for column, target in enumerate(targets):
             for row, name in enumerate(names, 1):
                 chosen, _, votes = target.choices[name]
                 x, y = _centre(row, column, tiles)
-                panel.text(x, y + 0.5 * tiles.shape[2], f"{chosen}  {votes}", ha="center", va="bottom", fontsize=6.5,
-                           bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1})  # fmt: skip
+                panel.text(
+                    x,
+                    y + 0.5 * tiles.shape[2],
+                    f"{chosen}  {votes}",
+                    ha="center",
+                    va="bottom",
+                    fontsize=6.5,
+                    bbox={"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1},
+                )
     return figure
 
 

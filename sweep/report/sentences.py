@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sweep.report.style import Looks
+from sweep.report.style import Styles
 
 Row = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def initialisation_findings(
 
 
 def source_findings(
-    tests: Sequence[Row], effects: Sequence[Row], pairs: Sequence[Row], looks: Looks
+    tests: Sequence[Row], effects: Sequence[Row], pairs: Sequence[Row], styles: Styles
 ) -> list[Finding]:
     """Fig. 6: per kind of destination model, whether the source of the mask matters, and which sources differ.
 
@@ -100,7 +100,7 @@ def source_findings(
                 f"{p_value(repeated['gg_p'])}."
             )
         paired = [row for row in pairs if row["condition"] == condition and row["test"] == "paired"]
-        sentences += _pair_sentences(paired, looks)
+        sentences += _pair_sentences(paired, styles)
         found.append(Finding(condition, sentences))
     return found
 
@@ -127,9 +127,9 @@ def headline(initialisation: Sequence[Row], source: Sequence[Row]) -> str:
     return " ".join(parts) or "The study is too small for a test; the reasons are given with each."
 
 
-def source_name(relation: str | None, looks: Looks) -> str:
+def source_name(relation: str | None, styles: Styles) -> str:
     """What a reader is told a bin is; 'none' where a query has no bin to name."""
-    return "none" if relation is None else looks.relations[relation].name
+    return "none" if relation is None else styles.relations[relation].name
 
 
 def _both(name: str, tests: Sequence[Row], sizes: Sequence[Row], effect: str) -> str:
@@ -164,16 +164,16 @@ def _omission(row: Row) -> str:
     return f"; {row['note']}" if row["note"] and row["f"] is not None else ""
 
 
-def _pair_sentences(pairs: Sequence[Row], looks: Looks) -> list[str]:
+def _pair_sentences(pairs: Sequence[Row], styles: Styles) -> list[str]:
     known = [row for row in pairs if row["p_holm"] is not None]
     apart = sorted((row for row in known if row["p_holm"] < ALPHA), key=lambda row: row["p_holm"])
     alike = sorted((row for row in known if row["p_holm"] >= ALPHA), key=lambda row: row["p_holm"])
     sentences = []
     if apart:
-        told = "; ".join([*(_pair(row, looks) for row in apart[:PAIRS]), *more(apart)])
+        told = "; ".join([*(_pair(row, styles) for row in apart[:PAIRS]), *more(apart)])
         sentences.append(f"Pairs of sources that differ (paired t tests, p by Holm's correction): {told}.")
     if alike:
-        named = [f"{_pair_of(row, looks)} ({_t(row)})" for row in alike[:PAIRS]]
+        named = [f"{_pair_of(row, styles)} ({_t(row)})" for row in alike[:PAIRS]]
         sentences.append(f"Pairs not told apart: {'; '.join([*named, *more(alike)])}.")
     notes = sorted({row["note"] for row in pairs if row["p_holm"] is None and row["note"]})
     if notes:
@@ -186,15 +186,15 @@ def more(rows: Sequence[Any]) -> list[str]:
     return [f"and {len(rows) - PAIRS} more"] if len(rows) > PAIRS else []
 
 
-def _pair(row: Row, looks: Looks) -> str:
+def _pair(row: Row, styles: Styles) -> str:
     more, less = (
         (row["source_a"], row["source_b"]) if row["difference"] > 0 else (row["source_b"], row["source_a"])
     )
-    return f"{source_name(less, looks)} hurts more than {source_name(more, looks)}, by {abs(row['difference']):.3f} of AUC ({_t(row)})"
+    return f"{source_name(less, styles)} hurts more than {source_name(more, styles)}, by {abs(row['difference']):.3f} of AUC ({_t(row)})"
 
 
-def _pair_of(row: Row, looks: Looks) -> str:
-    return f"{source_name(row['source_a'], looks)} and {source_name(row['source_b'], looks)}"
+def _pair_of(row: Row, styles: Styles) -> str:
+    return f"{source_name(row['source_a'], styles)} and {source_name(row['source_b'], styles)}"
 
 
 def _t(row: Row) -> str:

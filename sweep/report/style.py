@@ -23,7 +23,7 @@ RESOLUTION = 160
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How one condition is drawn: never by colour alone."""
 
     name: str
@@ -34,13 +34,13 @@ class Look:
     """'-' or '--'."""
 
 
-_RELATIONS: Mapping[str, Look] = {
-    "same_init": Look("the model itself", "#D55E00", "o", "-"),
-    "same_task_same_pretraining": Look("another initialisation", "#E69F00", "s", "--"),
-    "other_task": Look("other task", "#CC79A7", "^", "-"),
-    "other_pretraining": Look("other pretraining", "#56B4E9", "D", "-"),
-    "other_both": Look("other pretraining and task", "#0072B2", "v", "-"),
-    "random": Look("random pixels", "#6B6B6B", "x", "--"),
+_RELATIONS: Mapping[str, Style] = {
+    "same_init": Style("the model itself", "#D55E00", "o", "-"),
+    "same_task_same_pretraining": Style("another initialisation", "#E69F00", "s", "--"),
+    "other_task": Style("other task", "#CC79A7", "^", "-"),
+    "other_pretraining": Style("other pretraining", "#56B4E9", "D", "-"),
+    "other_both": Style("other pretraining and task", "#0072B2", "v", "-"),
+    "random": Style("random pixels", "#6B6B6B", "x", "--"),
 }
 """The bins of the paper, in the colours of Okabe & Ito (2008)."""
 _FURTHER_COLOURS = ("#009E73", "#000000", "#8F7A00")
@@ -51,26 +51,26 @@ _MARKERS = "oD^vsP*X"
 
 
 @dataclass(frozen=True)
-class Looks:
+class Styles:
     """The look of every bin and pretraining of a study, the same in all its figures."""
 
-    relations: Mapping[str, Look]
+    relations: Mapping[str, Style]
     """By the bin's name in the tables, in the order of legends."""
-    pretrainings: Mapping[str, Look]
+    pretrainings: Mapping[str, Style]
     """By level."""
 
 
-def looks_of(relations: Iterable[str], pretrainings: Sequence[str], factors: Sequence[str] = ()) -> Looks:
-    """Looks for a study's bins and pretrainings; `factors` are those beyond pretraining and task.
+def styles_of(relations: Iterable[str], pretrainings: Sequence[str], factors: Sequence[str] = ()) -> Styles:
+    """Styles for a study's bins and pretrainings; `factors` are those beyond pretraining and task.
 
     The bins of the paper look the same in every study; further ones get their looks in alphabetical order.
     """
     present = set(relations)
     spoken = _spoken(factors)
-    chosen = {name: look for name, look in _RELATIONS.items() if name in present}
+    chosen = {name: style for name, style in _RELATIONS.items() if name in present}
     for index, name in enumerate(sorted(present - set(_RELATIONS))):
         turn, colour = divmod(index, len(_FURTHER_COLOURS))
-        chosen[name] = Look(
+        chosen[name] = Style(
             spoken.get(name, name.replace("_", " ")),
             _FURTHER_COLOURS[colour],
             _MARKERS[(turn + colour) % len(_MARKERS)],
@@ -78,7 +78,7 @@ def looks_of(relations: Iterable[str], pretrainings: Sequence[str], factors: Seq
         )
     trained = {
         # matplotlib leaves names that begin with '_' out of legends.
-        name: Look(
+        name: Style(
             f" {name}" if name.startswith("_") else name,
             _PRETRAINING_COLOURS[i % len(_PRETRAINING_COLOURS)],
             _MARKERS[i % len(_MARKERS)],
@@ -86,7 +86,7 @@ def looks_of(relations: Iterable[str], pretrainings: Sequence[str], factors: Seq
         )
         for i, name in enumerate(pretrainings)
     }
-    return Looks(chosen, trained)
+    return Styles(chosen, trained)
 
 
 def _spoken(factors: Sequence[str]) -> dict[str, str]:

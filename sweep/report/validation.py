@@ -7,7 +7,7 @@ from sweep.report.answers import LOG, PAPER_FILL, Answers
 from sweep.report.curves import OWN
 from sweep.report.page_tables import Table, TableCell, number
 from sweep.report.sentences import ALPHA, PAIRS, Finding, more, p_value
-from sweep.report.style import Looks
+from sweep.report.style import Styles
 
 Row = Mapping[str, Any]
 
@@ -61,11 +61,11 @@ def answer(answers: Answers) -> str:
     """The study's answer in a sentence: how much of a model's own evidence each source of masks finds."""
     rows = [row for row in answers.answered if row["relation"] != OWN and row["transfer"] is not None]
     spans = []
-    for relation, look in answers.looks.relations.items():
+    for relation, style in answers.styles.relations.items():
         values = sorted(row["transfer"] for row in rows if row["relation"] == relation)
         if values:
             low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
-            spans.append(f"{look.name} {low if low == high else f'{low} to {high}'}")
+            spans.append(f"{style.name} {low if low == high else f'{low} to {high}'}")
     if not spans:
         return ""
     return (
@@ -80,7 +80,7 @@ def transfer_findings(answers: Answers) -> list[Finding]:
     rows = answers.answered
     for condition in dict.fromkeys(row["condition"] for row in rows):
         own = [row for row in rows if row["condition"] == condition and row["relation"] != OWN]
-        sentences = [_sentence(row, answers.looks) for row in own]
+        sentences = [_sentence(row, answers.styles) for row in own]
         found.append(Finding(condition, sentences or ["No other model masks this one."]))
     return found
 
@@ -115,7 +115,7 @@ def transfer_table(answers: Answers) -> Table:
     rows = [
         [
             TableCell(row["condition"]),
-            TableCell(answers.looks.relations[row["relation"]].name),
+            TableCell(answers.styles.relations[row["relation"]].name),
             TableCell(row["fill"]),
             TableCell(row["control"]),
             TableCell(f"{row['n_pairs']:,}", row["n_pairs"]),
@@ -156,7 +156,7 @@ def readings_table(answers: Answers) -> Table:
         rows.append(
             [
                 TableCell(pair["condition"]),
-                TableCell(answers.looks.relations[source].name),
+                TableCell(answers.styles.relations[source].name),
                 TableCell(paper if pair["p_holm"] is None else f"{paper}, {p_value(pair['p_holm'])}"),
                 TableCell(ours if index["transfer"] is None else f"{ours}, T = {index_with_interval(index)}"),
                 TableCell(("yes" if paper == ours else "no") if known else "cannot be said"),
@@ -176,8 +176,8 @@ def _own(rows: Sequence[Row], fill: str, control: str) -> list[Row]:
     return [row for row in rows if (row["relation"], row["fill"], row["control"]) == wanted]
 
 
-def _sentence(row: Row, looks: Looks) -> str:
-    name = looks.relations[row["relation"]].name
+def _sentence(row: Row, styles: Styles) -> str:
+    name = styles.relations[row["relation"]].name
     if row["transfer"] is None:
         return f"{name[0].upper()}{name[1:]}: {row['note']}."
     if row["low"] > 1:

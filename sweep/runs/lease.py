@@ -39,7 +39,7 @@ from sweep.runs.holder import (
 from sweep.storage.files import Files
 
 REQUEST = ".request.json"
-Wish = Literal["stop", "cancel"]
+Action = Literal["stop", "cancel"]
 """What another terminal may ask of a run: to finish what is in flight and end, or to end at once."""
 LOCK_SECONDS = 10.0
 """How long the lock of a local root is waited for; it is held for as long as a small file takes to write."""
@@ -51,7 +51,7 @@ class Request:
 
     owner: str
     """The run that is meant."""
-    wish: Wish
+    action: Action
     number: str = ""
     """Tells it from an equal request before it."""
 
@@ -73,7 +73,7 @@ class HeldError(SweepError):
 class Lease:
     """The right to run a study, held inside the `with` block and renewed by a thread of its own.
 
-    `on_wish` is called, in that thread, when another terminal asks the run to stop; `on_loss` when the lease
+    `on_action` is called, in that thread, when another terminal asks the run to stop; `on_loss` when the lease
     was taken over by another run; `on_trouble` when the store has refused a heartbeat, with the reason, and
     with None once it has taken one again.
     """
@@ -82,7 +82,7 @@ class Lease:
         self,
         files: Files,
         study: str,
-        on_wish: Callable[[Wish], None],
+        on_action: Callable[[Action], None],
         on_loss: Callable[[Holder | None], None],
         on_trouble: Callable[[str | None], None],
         tempo: Tempo | None = None,
@@ -91,7 +91,7 @@ class Lease:
             files.root, patience=2
         )  # a heartbeat that cannot be written is missed, not queued
         self._study = study
-        self._on_wish, self._on_loss, self._on_trouble = on_wish, on_loss, on_trouble
+        self._on_action, self._on_loss, self._on_trouble = on_action, on_loss, on_trouble
         self._tempo = tempo or tempo_of(files)
         self._holder = Holder.of_this_process()
         self._doing = ("", 0, 0)
@@ -186,14 +186,14 @@ class Lease:
                 request = None
             if request is not None and request.owner == self._holder.owner and request != self._heard:
                 self._heard = request
-                self._on_wish(request.wish)
+                self._on_action(request.action)
             self._files.delete(REQUEST)
 
 
-def ask(files: Files, holder: Holder, wish: Wish) -> None:
+def ask(files: Files, holder: Holder, action: Action) -> None:
     """Ask the run that holds the lease for something; it looks every few seconds."""
     with _locked(files):  # else the run might remove this request for an earlier one that it has just read
-        files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, wish, uuid.uuid4().hex)))
+        files.write(REQUEST, _REQUEST.dump_json(Request(holder.owner, action, uuid.uuid4().hex)))
 
 
 def drop(files: Files, holder: Holder) -> None:

@@ -10,7 +10,7 @@ from sweep.plan import Gaps, Plan
 from sweep.runs.failures import FOLDER, FailedWork
 from sweep.runs.holder import Holder
 from sweep.runs.interrupt import Interrupts
-from sweep.runs.lease import Lease, Wish
+from sweep.runs.lease import Action, Lease
 from sweep.runs.sidecars import Versions, begin_stage
 from sweep.stages import STAGES, made_from, with_gaps
 from sweep.storage.files import PATIENCE
@@ -106,8 +106,8 @@ def hold(plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> 
     """The study's lease, whose thread passes on what other terminals and the store have to say."""
     refusing_since: list[float] = []
 
-    def on_wish(wish: Wish) -> None:
-        interrupts.ask(Stopped(f"stopped by `sweep {wish}`"), drop=wish == "cancel")
+    def on_action(action: Action) -> None:
+        interrupts.ask(Stopped(f"stopped by `sweep {action}`"), drop=action == "cancel")
 
     def on_loss(holder: Holder | None) -> None:
         by = f"{holder} has taken over" if holder else "its lease was removed"
@@ -126,4 +126,4 @@ def hold(plan: Plan, store: Store, display: Display, interrupts: Interrupts) -> 
             interrupts.ask(StoreError(reason))
             refusing_since[0] = math.inf  # once: a second time would drop what is in flight
 
-    return Lease(store.files, str(plan.path), on_wish, on_loss, on_trouble)
+    return Lease(store.files, str(plan.path), on_action, on_loss, on_trouble)

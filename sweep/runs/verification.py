@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep import __version__
+from sweep.arrays import Array
 from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
 from sweep.lrp import Dense, Network
@@ -22,8 +23,6 @@ from sweep.stages import finetune, relevance
 from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

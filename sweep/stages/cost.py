@@ -37,8 +37,14 @@ REFERENCE_PASSES = 5.0
 FILE_BYTES = 2_500
 """What a Parquet file takes besides its rows."""
 ROW_BYTES: Mapping[str, float] = {
-    "images": 4, "epochs": 28, "models": 1_500, "predictions": 5, "similarity": 10, "masked": 6, "cells": 8,
-}  # fmt: skip
+    "images": 4,
+    "epochs": 28,
+    "models": 1_500,
+    "predictions": 5,
+    "similarity": 10,
+    "masked": 6,
+    "cells": 8,
+}
 """Compressed bytes per row, as measured on studies/demo.yaml; features and maps are counted by their values."""
 FEATURE_BYTES, MAP_BYTES = 2.6, 3.2
 """Compressed bytes per value, as measured there."""

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sweep.arrays import Array
 from sweep.models.weights import Preprocessing
-from sweep.numerics.masking import Array, Fill, replacements
+from sweep.numerics.masking import Fill, replacements
 from sweep.storage.store import Store, Unit
 
 KEPT_BACKBONES = 2

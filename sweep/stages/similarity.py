@@ -13,9 +13,10 @@ from math import ceil
 import numpy as np
 import pyarrow as pa
 
+from sweep.arrays import Array
 from sweep.keys import key_of
 from sweep.numerics.finite import check_finite
-from sweep.numerics.similarity import Array, pearson, standardized
+from sweep.numerics.similarity import pearson, standardized
 from sweep.plan import Model, Plan
 from sweep.stages import masking, relevance
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost

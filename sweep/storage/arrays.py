@@ -1,11 +1,9 @@
 """Matrices as Arrow list columns and back, without touching the values one by one."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
-Array = np.ndarray[Any, Any]
+from sweep.arrays import Array
 
 
 def lists(matrix: Array) -> pa.Array:

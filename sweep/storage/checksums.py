@@ -8,7 +8,7 @@ from sweep.errors import StoreError, WorkError
 from sweep.storage.sealing import BrokenSeal
 from sweep.storage.store import Store
 
-MANIFEST = ".checksums.json"
+CHECKSUMS = ".checksums.json"
 STUDY = "study.yaml"
 """The study file, among its results."""
 
@@ -33,7 +33,7 @@ def damaged_files(store: Store) -> Iterator[tuple[str, str]]:
     try:
         noted = _noted(store)
     except BrokenSeal as problem:
-        yield MANIFEST, str(problem)
+        yield CHECKSUMS, str(problem)
         return
     for path, digest in noted.items():
         try:
@@ -47,12 +47,12 @@ def damaged_files(store: Store) -> Iterator[tuple[str, str]]:
 
 def _noted(store: Store) -> dict[str, str]:
     """Checksums by path; none where none were noted yet. Raises BrokenSeal where the notes are damaged."""
-    if MANIFEST not in store.files.names(""):
+    if CHECKSUMS not in store.files.names(""):
         return {}
-    files: dict[str, str] = json.loads(store.read_json(MANIFEST))["files"]
+    files: dict[str, str] = json.loads(store.read_json(CHECKSUMS))["files"]
     return files
 
 
 def _note(store: Store, digests: Mapping[str, str]) -> None:
     fields = {"files": dict(sorted(digests.items()))}
-    store.write_json(MANIFEST, json.dumps(fields, indent=1).encode())
+    store.write_json(CHECKSUMS, json.dumps(fields, indent=1).encode())

@@ -12,15 +12,25 @@ from sweep.storage.schemas import SCHEMAS
 
 RESERVED = frozenset(
     {
-        *SCHEMAS["images"].names, *SCHEMAS["models"].names,
+        *SCHEMAS["images"].names,
+        *SCHEMAS["models"].names,
         # Made by queries/: views over models, pairs of models and tasks.
-        "condition", "extra", "factor", "level", "relation", "source_id", "destination_id",
+        "condition",
+        "extra",
+        "factor",
+        "level",
+        "relation",
+        "source_id",
+        "destination_id",
         # Relations: other_both says that pretraining and task differ.
-        "both", "pretraining_task",
+        "both",
+        "pretraining_task",
         # Training settings, which MLflow's runs keep beside the factors.
-        "batch_size", "learning_rate", "standardize",
+        "batch_size",
+        "learning_rate",
+        "standardize",
     }
-)  # fmt: skip
+)
 """Names that no factor and no label can have, in lower case."""
 
 

@@ -13,9 +13,14 @@ DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb
 """What pip calls the drivers of databases, where it is not what Python calls them."""
 _RUN_ID = re.compile(r"\b[0-9a-f]{32}\b")
 _FINAL_CODES = {
-    "BAD_REQUEST", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "PERMISSION_DENIED", "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST", "UNAUTHENTICATED",
-}  # fmt: skip
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
 """MLflow's names for answers that no waiting changes."""
 
 

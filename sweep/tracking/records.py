@@ -33,7 +33,7 @@ def study_tags(plan: Plan) -> dict[str, str]:
         "sweep.python": environment()["python"],
         "mlflow.source.name": "sweep run",
         "mlflow.source.type": "LOCAL",
-    }  # fmt: skip
+    }
     commit = code_commit()
     return tags | ({"mlflow.source.git.commit": commit.split()[0], "sweep.commit": commit} if commit else {})
 
@@ -42,9 +42,13 @@ def model_parameters(model: Model) -> dict[str, str]:
     """Parameters of a model's run: everything in its cell of the factorial."""
     cell = model.cell
     content: dict[str, Any] = {
-        "pretraining": cell.pretraining, "task": cell.task, "seed": cell.seed, **cell.extra,
-        "n_classes": len(model.classes), **cell.finetune.model_dump(),
-    }  # fmt: skip
+        "pretraining": cell.pretraining,
+        "task": cell.task,
+        "seed": cell.seed,
+        **cell.extra,
+        "n_classes": len(model.classes),
+        **cell.finetune.model_dump(),
+    }
     return {name: str(value) for name, value in content.items()}
 
 

@@ -1,17 +1,15 @@
 """Stored maps for what reads them."""
 
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
 
+from sweep.arrays import Array
 from sweep.keys import key_of
 from sweep.storage.arrays import lists
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
 
 
-def store_maps(store: Store, name: str, maps: np.ndarray[Any, Any]) -> Unit:
+def store_maps(store: Store, name: str, maps: Array) -> Unit:
     """Store square `maps` (image, pixel) of a model called `name`."""
     count, side = len(maps), round(maps.shape[1] ** 0.5)
     unit = Unit("relevance", name, key_of("map", name), count)

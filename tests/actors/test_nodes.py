@@ -20,10 +20,15 @@ def said() -> list[str]:
 def nodes(tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """A head without CPUs and two nodes, as Ray lists them."""
     listed = [
-        {"NodeID": name, "NodeManagerHostname": name, "NodeManagerAddress": "10.0.0.1", "Alive": True,
-         "Resources": {"CPU": cpus, "memory": 8e9}}
+        {
+            "NodeID": name,
+            "NodeManagerHostname": name,
+            "NodeManagerAddress": "10.0.0.1",
+            "Alive": True,
+            "Resources": {"CPU": cpus, "memory": 8e9},
+        }
         for name, cpus in ((HEAD, 0.0), (BAD, 4.0), (GOOD, 4.0))
-    ]  # fmt: skip
+    ]
     monkeypatch.setattr("ray.nodes", lambda: listed)
     return Nodes(Store(str(tmp_path)), said.append)
 

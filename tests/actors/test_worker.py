@@ -14,6 +14,7 @@ from sweep.actors import worker
 from sweep.actors.cluster import share_context
 from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import Worker
+from sweep.arrays import Array
 from sweep.errors import WorkError
 from sweep.numerics.masking import Ranking, random_ranks
 from sweep.plan import Model, Plan, make_plan
@@ -41,7 +42,7 @@ class Finetuned:
         self.layers: dict[str, Any] = {name: narrow_layers(name) for name in self.plan.backbones}
         self.worker = Worker(threads=1)
 
-    def weigh(self, model: Model, kernel: np.ndarray[Any, Any]) -> None:
+    def weigh(self, model: Model, kernel: Array) -> None:
         """Store other weights of a model."""
         unit, content = finetune.model_units(self.plan)[model.id], io.BytesIO()
         np.savez(content, kernel=kernel, bias=np.zeros(kernel.shape[1], np.float32))

@@ -46,9 +46,13 @@ def _little_memory() -> Iterator[None]:
         pytest.skip(f"needs {3 * ROOM / 2**30:.0f} GiB of free memory")
     threshold = (total - available + ROOM) / total
     ray.init(
-        address="local", num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False,
+        address="local",
+        num_cpus=1,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
         _system_config={"memory_usage_threshold": threshold, "memory_monitor_refresh_ms": 100},
-    )  # fmt: skip
+    )
     yield
     ray.shutdown()
 

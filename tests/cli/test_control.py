@@ -25,11 +25,11 @@ from sweep.storage.files import Files
 from sweep.runs.holder import Tempo
 from sweep.runs.lease import Lease
 asked = threading.Event()
-def on_wish(wish):
-    print(wish, flush=True)
-    if wish in sys.argv[2:]:
+def on_action(action):
+    print(action, flush=True)
+    if action in sys.argv[2:]:
         asked.set()
-with Lease(Files(sys.argv[1]), "s", on_wish, print, print, Tempo(0.2, 10, 0.3)):
+with Lease(Files(sys.argv[1]), "s", on_action, print, print, Tempo(0.2, 10, 0.3)):
     print("held", flush=True)
     asked.wait(60)
 """

@@ -89,14 +89,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["nowhere"], "nowhere: no such folder or file; name a folder of pictures, a manifest or a .mat file"),
+        (
+            ["nowhere"],
+            "nowhere: no such folder or file; name a folder of pictures, a manifest or a .mat file",
+        ),
         (["notes.txt"], "notes.txt: is no folder, no .csv and no .mat file; name one of these"),
-        (["faces", "-o", "gone/faces.yaml"], "--output gone/faces.yaml: there is no folder gone; make it first"),
-        (["faces", "-o", "faces/faces.yaml"], "faces/faces.yaml: would lie among the pictures; run the command in"),
+        (
+            ["faces", "-o", "gone/faces.yaml"],
+            "--output gone/faces.yaml: there is no folder gone; make it first",
+        ),
+        (
+            ["faces", "-o", "faces/faces.yaml"],
+            "faces/faces.yaml: would lie among the pictures; run the command in",
+        ),
         (["lone"], "factors.task: every image has the same 'identity', 'anna'; nothing to tell apart"),
         (["faces/anna"], "faces/anna: holds no folders; make one for each person"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_done_is_one_line_and_nothing_is_written(
     tmp_path: Path, arguments: list[str], expected: str
 ) -> None:

@@ -78,14 +78,33 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hostile(home: Path) -> dict[str, str]:
     """Settings of other programs, all at once; '-' takes a variable away."""
     return {
-        "HOME": str(home), "KERAS_BACKEND": "torch", "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1",
-        "TF_ENABLE_ONEDNN_OPTS": "0", "MPLBACKEND": "nonsense", "MPLCONFIGDIR": "-", "PYTHONHASHSEED": "7",
-        "OMP_NUM_THREADS": "many", "MLFLOW_RUN_ID": "0123", "MLFLOW_EXPERIMENT_ID": "77", "MLFLOW_TRACKING_URI": "",
-        "MLFLOW_EXPERIMENT_NAME": "other", "RAY_NAMESPACE": "other", "TUNE_RESULT_DIR": "/x", "AWS_PROFILE": "nobody",
-        "RAY_AIR_LOCAL_CACHE_DIR": "/y", "NO_COLOR": "1", "COLUMNS": "0", "LINES": "x", "TERM": "dumb", "LC_ALL": "C",
-        "PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "error", "XDG_CACHE_HOME": "/dev/null/x",
+        "HOME": str(home),
+        "KERAS_BACKEND": "torch",
+        "TF_USE_LEGACY_KERAS": "1",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "MPLBACKEND": "nonsense",
+        "MPLCONFIGDIR": "-",
+        "PYTHONHASHSEED": "7",
+        "OMP_NUM_THREADS": "many",
+        "MLFLOW_RUN_ID": "0123",
+        "MLFLOW_EXPERIMENT_ID": "77",
+        "MLFLOW_TRACKING_URI": "",
+        "MLFLOW_EXPERIMENT_NAME": "other",
+        "RAY_NAMESPACE": "other",
+        "TUNE_RESULT_DIR": "/x",
+        "AWS_PROFILE": "nobody",
+        "RAY_AIR_LOCAL_CACHE_DIR": "/y",
+        "NO_COLOR": "1",
+        "COLUMNS": "0",
+        "LINES": "x",
+        "TERM": "dumb",
+        "LC_ALL": "C",
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONWARNINGS": "error",
+        "XDG_CACHE_HOME": "/dev/null/x",
         "RAY_ADDRESS": "http://127.0.0.1:8265",
-    }  # fmt: skip
+    }
 
 
 READING = ["status study.yaml", "plan study.yaml --no-time", "query auc --format csv", "query rank2"]
@@ -288,17 +307,26 @@ REFUSED: list[tuple[Callable[[Path], str], str]] = [
     (a_long_file_of_weights, "study.yaml: factors.pretraining.first: no weight file"),
     (a_long_file_of_an_image, "manifest.csv: row 32: path: no file 'fff"),
     (a_password_for_weights, "holds a password, and the study file is stored with the results"),
-    (says("run study.yaml --address http://127.0.0.1:8265"), "the address of Ray's dashboard and jobs; use `sweep submit`, or name"),
+    (
+        says("run study.yaml --address http://127.0.0.1:8265"),
+        "the address of Ray's dashboard and jobs; use `sweep submit`, or name",
+    ),
     (says("plan study.yaml --address ray://h:1"), "Ray Client is not supported"),
     (says("run study.yaml --address head"), "--address head: write it as HOST:PORT"),
     (says("run study.yaml --address head:65536"), "--address head:65536: write it as HOST:PORT"),
     (says("run study.yaml --address :6379"), "--address :6379: write it as HOST:PORT"),
-    (says("run study.yaml --address 127.0.0.1:9"), "--address 127.0.0.1:9: no Ray cluster answers at 127.0.0.1:9"),
+    (
+        says("run study.yaml --address 127.0.0.1:9"),
+        "--address 127.0.0.1:9: no Ray cluster answers at 127.0.0.1:9",
+    ),
     (says("run study.yaml --refresh maps"), "'maps' is not one of"),
     (says("pan study.yaml"), "No such command 'pan'. Did you mean 'plan'? (see sweep --help)"),
     (says("plan"), "Missing argument 'STUDY.yaml'. (see sweep plan --help)"),
-    (says("data show bundled:heads --sheet nowhere/sheet.png"), "--sheet nowhere/sheet.png: cannot be written"),
-]  # fmt: skip
+    (
+        says("data show bundled:heads --sheet nowhere/sheet.png"),
+        "--sheet nowhere/sheet.png: cannot be written",
+    ),
+]
 
 
 @pytest.fixture

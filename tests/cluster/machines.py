@@ -52,8 +52,12 @@ class Machines:
         """Run a command on the laptop, in this environment and a home of its own."""
         return subprocess.run(
             ["nsenter", f"--target={self.process}", "--mount", "--net", "--pid", f"--wd={cwd}", *command],
-            env=os.environ | self.environment, capture_output=True, text=True, check=False, timeout=timeout,
-        )  # fmt: skip
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
 
     @property
     def environment(self) -> dict[str, str]:

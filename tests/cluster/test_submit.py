@@ -51,9 +51,13 @@ class Head:
         root = study.path.parent / results
         command = [SWEEP, "submit", study.path, "--results", root, "--address", self.address, *options]
         return subprocess.Popen(
-            list(map(str, command)), env=self.environment, cwd=study.path.parent, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            list(map(str, command)),
+            env=self.environment,
+            cwd=study.path.parent,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def submit(self, study: SmallStudy, results: str, *options: str) -> tuple[int, str, str]:
         """Exit code, standard output, standard error."""
@@ -78,9 +82,16 @@ def started_head(home: Path) -> Iterator[Head]:
     # A short path, for Ray's sockets; none of the folders of other clusters here.
     temporary = Path(f"/tmp/sweep-{dashboard}")
     command = [
-        BINARIES / "ray", "start", "--head", "--block", "--num-cpus=1", f"--port={free_port()}", "--disable-usage-stats",
-        f"--dashboard-port={dashboard}", f"--temp-dir={temporary}",
-    ]  # fmt: skip
+        BINARIES / "ray",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=1",
+        f"--port={free_port()}",
+        "--disable-usage-stats",
+        f"--dashboard-port={dashboard}",
+        f"--temp-dir={temporary}",
+    ]
     with (home / "log").open("w") as log:
         process = subprocess.Popen(list(map(str, command)), env=environment, stdout=log, stderr=log)
     try:

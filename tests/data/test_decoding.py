@@ -173,9 +173,15 @@ def test_orientation_is_applied(orientation: int, kind: str) -> None:
     upright = np.zeros((16, 32), np.uint8)
     upright[:8, :16] = 255  # the upper left quarter
     turned = {
-        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
-        5: upright.T, 6: upright.T[::-1], 7: upright.T[::-1, ::-1], 8: upright.T[:, ::-1],
-    }[orientation]  # fmt: skip
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: upright.T[::-1],
+        7: upright.T[::-1, ::-1],
+        8: upright.T[:, ::-1],
+    }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = decode(stored(Image.fromarray(np.ascontiguousarray(turned)), kind, exif=exif))

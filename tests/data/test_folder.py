@@ -64,8 +64,14 @@ def test_the_order_is_not_that_of_the_file_system(faces: Path, monkeypatch: pyte
 def test_files_told_apart_by_their_suffix_are_distinct(faces: Path) -> None:
     pictures(faces, "anna/a.jpg", "ben/subject.happy", "ben/subject.sad")
     assert loaded(faces).ids == [
-        "anna/a.jpg", "anna/a.png", "anna/b", "ben/1", "ben/2", "ben/subject.happy", "ben/subject.sad",
-    ]  # fmt: skip
+        "anna/a.jpg",
+        "anna/a.png",
+        "anna/b",
+        "ben/1",
+        "ben/2",
+        "ben/subject.happy",
+        "ben/subject.sad",
+    ]
 
 
 @pytest.mark.parametrize("held_back", ["validation", "val", "test", "Test"])
@@ -216,7 +222,11 @@ def alone(faces: Path) -> None:
     [
         (loose, "/1.png: ", "lies in no person's folder; move it into the folder of its person, or away"),
         (deep, "/anna/2020: ", "is a folder inside a person's folder; move its pictures up"),
-        (too_deep, "/more: ", "holds folders and no pictures; move the pictures up into it, or name it as the source"),
+        (
+            too_deep,
+            "/more: ",
+            "holds folders and no pictures; move the pictures up into it, or name it as the source",
+        ),
         (empty, "/carl: ", "holds no pictures; put some into it, or remove it"),
         (notes, "/anna/notes.txt ", "cannot be decoded: "),
         (broken_link, "/anna/c.png: ", "is no file that can be read; mend or remove it"),
@@ -226,7 +236,7 @@ def alone(faces: Path) -> None:
         (two_forms, "/zo", "in another Unicode form; write both alike, or put the pictures into one"),
         (alone, "dataset: ", "the only image with identity 'carl'"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_picture_of_a_person_is_one_line(
     faces: Path, spoil: Callable[[Path], None], place: str, expected: str
 ) -> None:

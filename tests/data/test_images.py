@@ -29,9 +29,15 @@ def test_a_manifest_becomes_rows_with_its_own_label_columns(faces: Images) -> No
     assert faces.pixels.dtype == np.uint8
     row = faces.table.to_pylist()[7]
     assert row == {
-        "image_id": "p01-v2", "identity": "p01", "gender": "female", "view_deg": 0.0,
-        "split": row["split"], "height": 32, "width": 32, "hair": "dark",
-    }  # fmt: skip
+        "image_id": "p01-v2",
+        "identity": "p01",
+        "gender": "female",
+        "view_deg": 0.0,
+        "split": row["split"],
+        "height": 32,
+        "width": 32,
+        "hair": "dark",
+    }
     assert faces.labels("hair").count("fair") == 15
 
 
@@ -164,10 +170,11 @@ def test_an_angle_is_found_by_the_number_that_was_written(angles: list[float]) -
     schema = SCHEMAS["images"]
     columns = {name: ["x"] * len(angles) for name in ("identity", "gender", "split")}
     table = pa.table(
-        columns | {"image_id": [str(i) for i in range(len(angles))], "view_deg": angles}
+        columns
+        | {"image_id": [str(i) for i in range(len(angles))], "view_deg": angles}
         | {name: [8] * len(angles) for name in ("height", "width")},
         schema=schema,
-    )  # fmt: skip
+    )
     images = Images(
         table, np.zeros((len(angles), 8, 8, 3), np.uint8), ("",) * len(angles), ("",) * len(angles)
     )

@@ -17,8 +17,12 @@ def test_counts_and_sheet_of_a_manifest(tmp_path: Path) -> None:
     assert rows["gender"]["images per value"] == "female 60, male 65"
     assert rows["view_deg"]["images per value"] == "-30 25, -15 25, 0 25, 15 25, 30 25"
     assert rows["identity"] == {
-        "label": "identity", "values": 25, "images": 125, "unlabelled": 0, "images per value": "5 to 5 images each",
-    }  # fmt: skip
+        "label": "identity",
+        "values": 25,
+        "images": 125,
+        "unlabelled": 0,
+        "images per value": "5 to 5 images each",
+    }
     sheet = np.asarray(contact_sheet(images))
     assert sheet.shape == (20 * THUMBNAIL, 5 * THUMBNAIL, 3)
     position = images.ids.index("p00-v0")

@@ -26,9 +26,17 @@ def test_presets_by_name() -> None:
         "readout": r.epsilon(0.1),
     }
     assert set(COMPOSITES) >= {
-        "preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until", "epsilon_plus",
-        "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box",
-    }  # fmt: skip
+        "preset_a",
+        "preset_b",
+        "preset_a_flat",
+        "preset_b_flat",
+        "preset_b_flat_until",
+        "epsilon_plus",
+        "epsilon_plus_flat",
+        "epsilon_alpha2_beta1",
+        "epsilon_alpha2_beta1_flat",
+        "epsilon_gamma_box",
+    }
 
 
 def test_layers_without_weights_have_no_rule_but_average_pools_do() -> None:

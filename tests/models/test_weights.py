@@ -61,8 +61,14 @@ def test_a_mean_follows_its_channel(tmp_path: Path) -> None:
     np.savez(tmp_path / "rgb.npz", preprocessing=np.array(declared), **narrow_arrays("w"))
     write_weights(tmp_path / "plain.npz", "w")
     (tmp_path / "face.h5").write_bytes(b"")
-    reds = {"npz:rgb.npz": 10, "npz:plain.npz": 123.68, "random:1": 123.68, "keras:face.h5": 123.68,
-            "keras:imagenet": 123.68, "vggface:face.h5": 129.1863}  # fmt: skip
+    reds = {
+        "npz:rgb.npz": 10,
+        "npz:plain.npz": 123.68,
+        "random:1": 123.68,
+        "keras:face.h5": 123.68,
+        "keras:imagenet": 123.68,
+        "vggface:face.h5": 129.1863,
+    }
     red, blue = (np.array([[[channels]]], np.uint8) for channels in ([200, 0, 0], [0, 0, 200]))
     for weights, mean in reds.items():
         for order in (None, "RGB", "BGR"):
@@ -81,13 +87,19 @@ def test_a_mean_follows_its_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("declared", "expected"),
     [
-        ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 1, "std": [58, 57, 57]}', "holds 'std', which is not known"),
+        (
+            '{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 1, "std": [58, 57, 57]}',
+            "holds 'std', which is not known",
+        ),
         ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": 0}', "a scale of 0; it must be above 0"),
         ('{"channel_order": "RGB", "mean": [1, 2, 3], "scale": -1}', "a scale of -1; it must be above 0"),
-        ('{"channel_order": "RGB", "mean": [0.485, 0.456, 0.406], "scale": 4}', "not on the scale of pixels, 0 to 255"),
+        (
+            '{"channel_order": "RGB", "mean": [0.485, 0.456, 0.406], "scale": 4}',
+            "not on the scale of pixels, 0 to 255",
+        ),
         ('{"channel_order": "RGB", "mean": [-1, 2, 3], "scale": 4}', "not on the scale of pixels, 0 to 255"),
     ],
-)  # fmt: skip
+)
 def test_preprocessing_that_cannot_be_meant(tmp_path: Path, declared: str, expected: str) -> None:
     np.savez(tmp_path / "w.npz", preprocessing=np.array(declared), **narrow_arrays("w"))
     with pytest.raises(InputError, match=expected):

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +11,10 @@ import scipy.sparse.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweep.arrays import Array
 from sweep.keys import generator, key_of
 from sweep.numerics.linear_fill import LinearFill, noise_start
 
-Array = np.ndarray[Any, Any]
 TOLERANCE = 0.5
 """Grey levels."""
 STEPS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]

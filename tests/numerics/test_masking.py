@@ -121,8 +121,15 @@ def test_a_blur_is_the_gaussian_average_of_each_channel() -> None:
 
 def test_counts_round_to_the_nearest_pixel() -> None:
     assert [removed_count(p, 4096) for p in (0, 0.1, 0.316, 1, 3.16, 10, 31.6, 100)] == [
-        0, 4, 13, 41, 129, 410, 1294, 4096,
-    ]  # fmt: skip
+        0,
+        4,
+        13,
+        41,
+        129,
+        410,
+        1294,
+        4096,
+    ]
     assert removed_count(0.5, 100) == 1
 
 

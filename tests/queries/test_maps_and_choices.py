@@ -143,11 +143,17 @@ def test_angles_are_classes_as_well(tmp_path: Path) -> None:
     rows = pq.read_table(images).to_pylist()
     given = [row | {"view_deg": angle} for row, angle in zip(rows, angles, strict=True)]
     choices = [
-        {"model_id": model.model_id, "image_id": row["image_id"], "rank": rank, "class": name, "logit": 1.0 / rank}
+        {
+            "model_id": model.model_id,
+            "image_id": row["image_id"],
+            "rank": rank,
+            "class": name,
+            "logit": 1.0 / rank,
+        }
         for model in models
         for index, row in enumerate(rows)
         for rank, name in enumerate([classes[index], classes[index - 1]], start=1)
-    ]  # fmt: skip
+    ]
     for folder, table, content in [(images, "images", given), (predictions, "predictions", choices)]:
         for path in folder.iterdir():
             path.unlink()

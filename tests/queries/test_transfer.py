@@ -62,8 +62,10 @@ class Losses:
                     mean = np.mean(draws, axis=0)
                     self.of[source, destination, fill, control] = mean - area
                     self.masks[source, destination, fill, control] = (
-                        float(area.mean()), float(mean.mean()), len(draws),
-                    )  # fmt: skip
+                        float(area.mean()),
+                        float(mean.mean()),
+                        len(draws),
+                    )
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +184,11 @@ def test_counts_leave_intervals_over_models(controlled: tuple[Path, Losses], tmp
     # One row by hand: the interval is that of the t test of three models, up to the noise of the resamples.
     row = got[got["relation"] == "same_init"].iloc[0]
     means = [
-        controlled[1].of[f"{row['condition']}-s{seed}", f"{row['condition']}-s{seed}", row["fill"], row["control"]].mean()
+        controlled[1]
+        .of[f"{row['condition']}-s{seed}", f"{row['condition']}-s{seed}", row["fill"], row["control"]]
+        .mean()
         for seed in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     half = 4.302653 * np.std(means, ddof=1) / 3**0.5
     assert row["loss_high"] - row["loss"] == pytest.approx(half, rel=0.1)
     pairs = answer("transfer", tmp_path, per="pair")

@@ -46,40 +46,89 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
     for model in plan.present:
         draws = generator("simulated", model.id)
         epochs = model.cell.finetune.epochs
-        yield finetune.epoch_units(plan)[model.id].path, [
-            {"model_id": model.id, "epoch": e, "loss": 1 / e, "accuracy": e / epochs, "val_loss": 1.5 / e,
-             "val_accuracy": 0.9 * e / epochs}
-            for e in range(1, epochs + 1)
-        ]  # fmt: skip
+        yield (
+            finetune.epoch_units(plan)[model.id].path,
+            [
+                {
+                    "model_id": model.id,
+                    "epoch": e,
+                    "loss": 1 / e,
+                    "accuracy": e / epochs,
+                    "val_loss": 1.5 / e,
+                    "val_accuracy": 0.9 * e / epochs,
+                }
+                for e in range(1, epochs + 1)
+            ],
+        )
         weights = f"weights/{model.id}.{model.key}.npz"
-        yield finetune.model_units(plan)[model.id].path, [
-            {"model_id": model.id, "model_key": model.key, "pretraining": model.cell.pretraining,
-             "task": model.cell.task, "seed": model.cell.seed, "n_classes": len(model.classes), "epochs": epochs,
-             "train_accuracy": 1.0, "val_accuracy": 0.9, "weights_uri": weights,
-             "weights_sha256": store.write_file(weights, readout(model.id, len(model.classes))),
-             "mlflow_run_id": None, **model.cell.extra}
-        ]  # fmt: skip
+        yield (
+            finetune.model_units(plan)[model.id].path,
+            [
+                {
+                    "model_id": model.id,
+                    "model_key": model.key,
+                    "pretraining": model.cell.pretraining,
+                    "task": model.cell.task,
+                    "seed": model.cell.seed,
+                    "n_classes": len(model.classes),
+                    "epochs": epochs,
+                    "train_accuracy": 1.0,
+                    "val_accuracy": 0.9,
+                    "weights_uri": weights,
+                    "weights_sha256": store.write_file(weights, readout(model.id, len(model.classes))),
+                    "mlflow_run_id": None,
+                    **model.cell.extra,
+                }
+            ],
+        )
         ranks = min(plan.study.analysis.ranks, len(model.classes))
-        yield predictions.units(plan)[model.id].path, [
-            {"model_id": model.id, "image_id": image, "rank": rank + 1, "class": model.classes[chosen], "logit": -rank}
-            for i, image in enumerate(ids)
-            for rank, chosen in enumerate(_ranking(draws, model.labels[i], len(model.classes))[:ranks])
-        ]  # fmt: skip
+        yield (
+            predictions.units(plan)[model.id].path,
+            [
+                {
+                    "model_id": model.id,
+                    "image_id": image,
+                    "rank": rank + 1,
+                    "class": model.classes[chosen],
+                    "logit": -rank,
+                }
+                for i, image in enumerate(ids)
+                for rank, chosen in enumerate(_ranking(draws, model.labels[i], len(model.classes))[:ranks])
+            ],
+        )
     for (model_id, c), unit in relevance.units(plan).items():
         maps = generator("map", model_id, c).normal(size=(len(relevance.chunks(plan)[c]), side * side))
-        yield unit.path, [
-            {"model_id": model_id, "image_id": ids[i], "target_class": "any", "logit": 1.0, "max_abs": 1.0,
-             "height": side, "width": side, "map": values / np.abs(values).max()}
-            for i, values in zip(relevance.chunks(plan)[c], maps, strict=True)
-        ]  # fmt: skip
+        yield (
+            unit.path,
+            [
+                {
+                    "model_id": model_id,
+                    "image_id": ids[i],
+                    "target_class": "any",
+                    "logit": 1.0,
+                    "max_abs": 1.0,
+                    "height": side,
+                    "width": side,
+                    "map": values / np.abs(values).max(),
+                }
+                for i, values in zip(relevance.chunks(plan)[c], maps, strict=True)
+            ],
+        )
     for place, unit in similarity.units(plan).items():
         model_id, _, c = place
-        yield unit.path, [
-            {"image_id": ids[i], "model_a": other, "model_b": model_id,
-             "pearson": float(generator("r", other, model_id, i).uniform(0.2, 0.9))}
-            for other in (model.id for model in similarity.others(plan, place))
-            for i in masking.chunks(plan)[c]
-        ]  # fmt: skip
+        yield (
+            unit.path,
+            [
+                {
+                    "image_id": ids[i],
+                    "model_a": other,
+                    "model_b": model_id,
+                    "pearson": float(generator("r", other, model_id, i).uniform(0.2, 0.9)),
+                }
+                for other in (model.id for model in similarity.others(plan, place))
+                for i in masking.chunks(plan)[c]
+            ],
+        )
     for (mask, backbone, b, c), units in masking.units(plan).items():
         block = masking.blocks(plan)[backbone][b]
         models = [block[position] for group in masking.groups(plan, block) for position in group]
@@ -112,8 +161,14 @@ def _masked(plan: Plan, mask: masking.Mask, destination: str, c: int) -> Iterato
             chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
             for i in masking.chunks(plan)[c]:
                 yield {
-                    "source_id": mask.source, "control": mask.control, "draw": mask.draw, "fill": fill,
-                    "destination_id": destination, "percent": percent,
-                    "image_id": plan.images.ids[i], "predicted_class": "any", "correct": bool(draws.uniform() < chance),
+                    "source_id": mask.source,
+                    "control": mask.control,
+                    "draw": mask.draw,
+                    "fill": fill,
+                    "destination_id": destination,
+                    "percent": percent,
+                    "image_id": plan.images.ids[i],
+                    "predicted_class": "any",
+                    "correct": bool(draws.uniform() < chance),
                     "target_logit": 0.0,
-                }  # fmt: skip
+                }

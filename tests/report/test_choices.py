@@ -9,14 +9,25 @@ from sweep.report.choices import VERDICTS, agreement_counts, choice_agreement
 
 ROWS = pa.Table.from_pylist(
     [
-        {"task": task, "extra": extra, "image_id": image, "condition": condition, "disagree": disagree, "ambiguous": tied}
+        {
+            "task": task,
+            "extra": extra,
+            "image_id": image,
+            "condition": condition,
+            "disagree": disagree,
+            "ambiguous": tied,
+        }
         for task, extra, image, disagree, tied in (
-            ("identity", "", "a", True, False), ("identity", "", "b", True, False), ("identity", "", "c", False, False),
-            ("identity", "", "d", True, True), ("identity", "", "e", None, False), ("hair", "size=big", "a", False, False),
+            ("identity", "", "a", True, False),
+            ("identity", "", "b", True, False),
+            ("identity", "", "c", False, False),
+            ("identity", "", "d", True, True),
+            ("identity", "", "e", None, False),
+            ("hair", "size=big", "a", False, False),
         )
         for condition in ("x", "y")
     ]
-)  # fmt: skip
+)
 
 
 def test_each_image_counts_once() -> None:

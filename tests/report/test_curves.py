@@ -10,14 +10,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sweep.report.curves import initialisation_curves, source_curves
-from sweep.report.style import looks_of
+from sweep.report.style import styles_of
 
 LEVELS = (0.0, 1.0, 10.0, 100.0)
 HEIGHTS = {
-    ("a-identity", "same_init"): 0.9, ("a-identity", "same_task_same_pretraining"): 0.85,
-    ("a-identity", "random"): 0.6, ("b-identity", "same_init"): 0.5, ("a-gender", "same_init"): 0.8,
-}  # fmt: skip
-LOOKS = looks_of(["same_init", "same_task_same_pretraining", "random"], ["b", "a"])
+    ("a-identity", "same_init"): 0.9,
+    ("a-identity", "same_task_same_pretraining"): 0.85,
+    ("a-identity", "random"): 0.6,
+    ("b-identity", "same_init"): 0.5,
+    ("a-gender", "same_init"): 0.8,
+}
+LOOKS = styles_of(["same_init", "same_task_same_pretraining", "random"], ["b", "a"])
 
 
 def tables(n: int = 3, sem: float | None = 0.05) -> tuple[pa.Table, pa.Table]:
@@ -32,10 +35,16 @@ def tables(n: int = 3, sem: float | None = 0.05) -> tuple[pa.Table, pa.Table]:
             "relation": relation,
         }
         curves += [
-            {**place, "percent": percent, "accuracy": height - percent / 1000, "sem": sem, "n_destinations": n,
-             "chance": 0.25}
+            {
+                **place,
+                "percent": percent,
+                "accuracy": height - percent / 1000,
+                "sem": sem,
+                "n_destinations": n,
+                "chance": 0.25,
+            }
             for percent in LEVELS
-        ]  # fmt: skip
+        ]
         bins += [{**place, "auc_log": height + shift} for shift in (-0.02, 0.0, 0.02)[:n]]
     return pa.Table.from_pylist(curves), pa.Table.from_pylist(bins)
 

@@ -12,7 +12,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.text import Text
 
 from sweep.report.fonts import fonts_with
-from sweep.report.style import drawn, looks_of, styled
+from sweep.report.style import drawn, styled, styles_of
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +104,6 @@ def test_other_warnings_are_passed_on() -> None:
 
 
 def test_a_pretraining_whose_name_begins_with_an_underscore_is_in_the_legend() -> None:
-    figure = figure_of(looks_of([], ["_x"]).pretrainings["_x"].name)
+    figure = figure_of(styles_of([], ["_x"]).pretrainings["_x"].name)
     drawn(figure)
     assert [text.get_text().strip() for text in figure.legends[0].get_texts()] == ["_x"]

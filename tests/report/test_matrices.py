@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from sweep.report.matrices import auc_matrix, model_pairs, similarity_matrix
-from sweep.report.style import looks_of
+from sweep.report.style import styles_of
 
 GROUPS = {"x-id": ["x1", "x2"], "y-id": ["y1"]}
 MODELS = ["x1", "x2", "y1"]
@@ -34,7 +34,7 @@ AUC = pa.Table.from_pylist(
         for i, (a, b) in enumerate(PAIRS)
     ]
 )
-LOOKS = looks_of({relation(*pair) for pair in PAIRS}, ["x", "y"])
+LOOKS = styles_of({relation(*pair) for pair in PAIRS}, ["x", "y"])
 
 
 def shown(figure: Figure) -> Any:
@@ -58,7 +58,7 @@ def test_the_legend_of_the_design_has_every_bin_in_its_colour() -> None:
         text.get_text(): to_hex(patch.get_facecolor())
         for text, patch in zip(legend.get_texts(), legend.get_patches(), strict=True)
     }
-    assert found == {look.name: look.colour.lower() for look in LOOKS.relations.values()}
+    assert found == {style.name: style.colour.lower() for style in LOOKS.relations.values()}
 
 
 def test_areas_stand_at_source_and_destination_and_missing_ones_stay_white() -> None:

@@ -38,10 +38,19 @@ class Parsed(HTMLParser):
 
 
 FIGURES = {
-    "model_pairs", "conv1_kernels", "maps_across_models", "map_similarity", "masked_example", "rank2_faces",
-    "rank2_agreement", "transfer_matrix", "control_curves_mean", "initialisation_curves_mean",
-    "accuracy_curves_mean", "auc_matrix_mean",
-}  # fmt: skip
+    "model_pairs",
+    "conv1_kernels",
+    "maps_across_models",
+    "map_similarity",
+    "masked_example",
+    "rank2_faces",
+    "rank2_agreement",
+    "transfer_matrix",
+    "control_curves_mean",
+    "initialisation_curves_mean",
+    "accuracy_curves_mean",
+    "auc_matrix_mean",
+}
 
 
 @dataclass(frozen=True)
@@ -152,8 +161,15 @@ def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
         (
             further_factors_but_one_seed_and_no_random_masks,
             {"initialisation_curves_mean", "control_curves_mean", "transfer_matrix"},
-            ["the study has one seed", "two seeds are needed", "no error degrees of freedom", "Controls remove as many pixels: none",
-             "the study has no random masks", "other pace and schedule", "other pace, pretraining and schedule"],
+            [
+                "the study has one seed",
+                "two seeds are needed",
+                "no error degrees of freedom",
+                "Controls remove as many pixels: none",
+                "the study has no random masks",
+                "other pace and schedule",
+                "other pace, pretraining and schedule",
+            ],
         ),
         (
             one_pretraining_and_no_views,
@@ -167,7 +183,7 @@ def more_conditions_than_fit(study: SmallStudy) -> SmallStudy:
         ),
         (more_conditions_than_fit, set(), ["first 5 of 8 conditions", "8 of 16 models are drawn", "; and "]),
     ],
-)  # fmt: skip
+)
 def test_studies_of_other_shapes_show_what_they_can_and_say_what_they_cannot(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

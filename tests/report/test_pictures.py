@@ -1,11 +1,10 @@
 """Pictures: every pixel where the data put it."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from sweep.arrays import Array
 from sweep.report.pictures import (
     REMOVED,
     RankTwo,
@@ -18,9 +17,8 @@ from sweep.report.pictures import (
     rank2_faces,
     saturation,
 )
-from sweep.report.style import looks_of
+from sweep.report.style import styles_of
 
-Array = np.ndarray[Any, Any]
 FACE = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3) // 4
 
 
@@ -119,8 +117,8 @@ def test_rank2_faces_stand_below_their_target_with_the_votes() -> None:
         RankTwo("ann", FACE, {"x": ("bea", other, "(4 of 5)"), "y": ("cat", FACE, "(2 of 5, tied)")}),
         RankTwo("dot", other, {"x": ("eve", FACE, "(5 of 5)"), "y": ("none", None, "")}),
     ]
-    looks = looks_of([], ["x", "y"])
-    figure = rank2_faces(targets, looks)
+    styles = styles_of([], ["x", "y"])
+    figure = rank2_faces(targets, styles)
     whole, panel = picture(figure), figure.axes[0]
     assert (tile(whole, 0, 0) == FACE).all()
     assert (tile(whole, 1, 0) == other).all()
@@ -134,4 +132,4 @@ def test_rank2_faces_stand_below_their_target_with_the_votes() -> None:
     ]
     labels = panel.get_yticklabels()
     assert [label.get_text() for label in labels] == ["shown", "x", "y"]
-    assert to_hex(labels[1].get_color()) == looks.pretrainings["x"].colour.lower()
+    assert to_hex(labels[1].get_color()) == styles.pretrainings["x"].colour.lower()

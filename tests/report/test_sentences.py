@@ -11,10 +11,10 @@ from sweep.report.sentences import (
     p_value,
     source_findings,
 )
-from sweep.report.style import looks_of
+from sweep.report.style import styles_of
 
 EFFECTS = ("pretraining", "mask_source", "pretraining:mask_source")
-LOOKS = looks_of(["same_init", "other_task", "other_both"], ["a", "b"])
+LOOKS = styles_of(["same_init", "other_task", "other_both"], ["a", "b"])
 
 
 def row_of(
@@ -56,8 +56,15 @@ def sizes() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("p", "expected"),
-    [(0.19, "p = 0.19"), (2.8e-6, "p = 2.8 × 10⁻⁶"), (0.0012, "p = 0.0012"), (9.96e-4, "p = 1.0 × 10⁻³"), (0.0, "p < 10⁻³⁰⁰"), (1.0, "p = 1")],
-)  # fmt: skip
+    [
+        (0.19, "p = 0.19"),
+        (2.8e-6, "p = 2.8 × 10⁻⁶"),
+        (0.0012, "p = 0.0012"),
+        (9.96e-4, "p = 1.0 × 10⁻³"),
+        (0.0, "p < 10⁻³⁰⁰"),
+        (1.0, "p = 1"),
+    ],
+)
 def test_p_values_are_written_as_in_papers(p: float, expected: str) -> None:
     assert p_value(p) == expected
 
@@ -75,7 +82,7 @@ def test_the_papers_own_result_reads_as_the_paper_has_it() -> None:
     assert finding.sentences[0] == (
         "There is an effect of pretraining: F(1, 16) = 49.6, p = 2.8 × 10⁻⁶, partial η² = 0.76 (as printed in the paper); "
         "F(1, 8) = 49.6, p = 2.8 × 10⁻⁶, partial η² = 0.76 (mixed ANOVA)."
-    )  # fmt: skip
+    )
     assert finding.sentences[1].startswith(
         "Not found: an effect of mask source (own or another initialisation): F(1, 16) = 1.88, p = 0.19"
     )
@@ -91,9 +98,12 @@ def test_mean_areas_are_those_of_the_models_own_masks() -> None:
     bins = [
         {"task": "identity", "extra": "", "relation": relation, "pretraining": name, "auc_log": value}
         for relation, name, value in (
-            ("same_init", "a", 0.4), ("same_init", "a", 0.6), ("same_init", "b", 0.25), ("other_task", "b", 0.9),
+            ("same_init", "a", 0.4),
+            ("same_init", "a", 0.6),
+            ("same_init", "b", 0.25),
+            ("other_task", "b", 0.9),
         )
-    ]  # fmt: skip
+    ]
     (finding,) = initialisation_findings(initialisation(), sizes(), bins)
     assert finding.sentences[-1] == "Mean AUC under the models' own masks: a 0.500, b 0.250."
 
@@ -109,9 +119,16 @@ def source(gg_p: float | None = 0.02) -> list[dict[str, Any]]:
 
 def pair(one: str, other: str, difference: float, p_holm: float | None, note: str = "") -> dict[str, Any]:
     return {
-        "condition": "a-identity", "test": "paired", "source_a": one, "source_b": other, "difference": difference,
-        "df": 4.0, "t": difference * 100, "p_holm": p_holm, "note": note,
-    }  # fmt: skip
+        "condition": "a-identity",
+        "test": "paired",
+        "source_a": one,
+        "source_b": other,
+        "difference": difference,
+        "df": 4.0,
+        "t": difference * 100,
+        "p_holm": p_holm,
+        "note": note,
+    }
 
 
 def test_sources_are_tested_corrected_and_compared_in_pairs() -> None:
@@ -137,6 +154,6 @@ def test_the_headline_counts_by_the_tests_that_respect_repeated_measures() -> No
         "Masks from another initialisation of the same model: no difference from the model's own masks was found in 1 of "
         "1 task (smallest p = 0.3). How much a mask hurts depends on which kind of model it came from in 1 of 1 kind of "
         "destination model (largest p = 0.02)."
-    )  # fmt: skip
+    )
     assert "0 of 1 task." in headline(initialisation(mixed_p=0.01), source())
     assert headline([], []).startswith("The study is too small for a test")

@@ -1,4 +1,4 @@
-"""Looks: the same for the same condition, and told apart by colour-blind readers."""
+"""Styles: the same for the same condition, and told apart by colour-blind readers."""
 
 from itertools import combinations
 
@@ -8,7 +8,7 @@ import scipy.stats
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from sweep.report.style import drawn, half_width, looks_of
+from sweep.report.style import drawn, half_width, styles_of
 
 BINS = ["same_init", "same_task_same_pretraining", "other_task", "other_pretraining", "other_both", "random"]
 
@@ -41,8 +41,8 @@ def lab(colour: str, vision: str) -> np.ndarray[tuple[int], np.dtype[np.float64]
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("kind", ["relations", "pretrainings"])
 def test_colours_are_told_apart_whatever_the_vision(kind: str, vision: str) -> None:
-    looks = looks_of([*BINS, "other_a", "other_a_task"], ["p", "q", "r"], ["a"])
-    colours = [look.colour for look in getattr(looks, kind).values()]
+    styles = styles_of([*BINS, "other_a", "other_a_task"], ["p", "q", "r"], ["a"])
+    colours = [style.colour for style in getattr(styles, kind).values()]
     for one, other in combinations(colours, 2):
         distance = float(np.linalg.norm(lab(one, vision) - lab(other, vision)))
         assert distance > 10, (one, other, distance)  # 2.3 is the least that can be seen
@@ -50,25 +50,25 @@ def test_colours_are_told_apart_whatever_the_vision(kind: str, vision: str) -> N
 
 def test_no_two_looks_of_a_kind_are_the_same_even_with_many_bins() -> None:
     many = [*BINS, *(f"other_{i:02d}" for i in range(15))]
-    looks = looks_of(many, [f"p{i}" for i in range(6)])
-    for kind in (looks.relations, looks.pretrainings):
-        assert len({(look.colour, look.marker, look.dashes) for look in kind.values()}) == len(kind)
-    assert not {look.colour for look in looks.relations.values()} & {
-        look.colour for look in looks.pretrainings.values()
+    styles = styles_of(many, [f"p{i}" for i in range(6)])
+    for kind in (styles.relations, styles.pretrainings):
+        assert len({(style.colour, style.marker, style.dashes) for style in kind.values()}) == len(kind)
+    assert not {style.colour for style in styles.relations.values()} & {
+        style.colour for style in styles.pretrainings.values()
     }
 
 
 def test_a_bin_looks_the_same_in_every_study() -> None:
-    small, large = looks_of(["same_init"], ["p"]), looks_of(["other_head", *BINS], ["q", "p"], ["head"])
+    small, large = styles_of(["same_init"], ["p"]), styles_of(["other_head", *BINS], ["q", "p"], ["head"])
     assert small.relations["same_init"] == large.relations["same_init"]
     assert list(large.relations)[-1] == "other_head"
 
 
 def test_bins_of_further_factors_are_spoken() -> None:
-    looks = looks_of(
+    styles = styles_of(
         ["other_data_set_task", "other_data_set", "other_data_set_pretraining_task"], ["p"], ["data_set"]
     )
-    assert {name: look.name for name, look in looks.relations.items()} == {
+    assert {name: style.name for name, style in styles.relations.items()} == {
         "other_data_set": "other data_set",
         "other_data_set_task": "other data_set and task",
         "other_data_set_pretraining_task": "other data_set, pretraining and task",

@@ -112,7 +112,7 @@ def test_readings_are_compared_pair_by_pair(simulated: Answers) -> None:
     rows = [[cell.text for cell in row] for row in readings_table(simulated).rows]
     # Four bins beside the own one are the paper's three and, as a test of Fig. 5, none of another initialisation.
     assert len(rows) == 4 * 3
-    names = {look.name: relation for relation, look in simulated.looks.relations.items()}
+    names = {style.name: relation for relation, style in simulated.styles.relations.items()}
     for condition, source, paper, index, same in rows:
         (test,) = (
             row

@@ -125,9 +125,12 @@ def test_damaged_and_refreshed_files_are_set_aside_and_made_anew(
 
     # Files that no table holds, and the checksums of those.
     others = [
-        root / "study.yaml", root / "report" / "index.html", next(root.glob("figures/*.svg")),
-        root / ".stages" / "masking.json", root / ".checksums.json",
-    ]  # fmt: skip
+        root / "study.yaml",
+        root / "report" / "index.html",
+        next(root.glob("figures/*.svg")),
+        root / ".stages" / "masking.json",
+        root / ".checksums.json",
+    ]
     for path in others[:-1]:
         flip(path)
     checked = sweep("status", study.path, "--check", cwd=study.path.parent)

@@ -10,7 +10,7 @@ from sweep.runs.failures import failed, record
 from sweep.runs.health import set_damaged_aside
 from sweep.runs.sidecars import FOLDER, UNKNOWN, begin_stage, drift, restore_sidecars, versions
 from sweep.stages import STAGES, all_units
-from sweep.storage.checksums import MANIFEST, write_files
+from sweep.storage.checksums import CHECKSUMS, write_files
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
 from tests.report.simulated import simulate
@@ -46,7 +46,7 @@ def files(store: Store) -> list[Path]:
 def test_results_that_nothing_happened_to_are_whole(plan: Plan, store: Store) -> None:
     kinds = {str(path.relative_to(store.root)).split("/")[0] for path in files(store)}
     tables = {unit.table for unit in all_units(plan)}
-    assert kinds == tables | {"weights", ".stages", "failures", "figures", "report", "study.yaml", MANIFEST}
+    assert kinds == tables | {"weights", ".stages", "failures", "figures", "report", "study.yaml", CHECKSUMS}
     assert set_damaged_aside(plan, store) == []
 
 
@@ -113,4 +113,4 @@ def test_a_kill_while_files_are_written_leaves_no_wrong_checksum(
     assert Path(store.root, "report/index.html").read_bytes() == b"new"
     assert set_damaged_aside(plan, store) == []
     write_files(store, {"report/index.html": b"new"})
-    assert b"report/index.html" in store.read_json(MANIFEST)
+    assert b"report/index.html" in store.read_json(CHECKSUMS)

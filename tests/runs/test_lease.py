@@ -312,10 +312,10 @@ def test_a_request_that_cannot_be_removed_is_passed_on_once(
                 raise StoreError("refused")
 
             patch.setattr(held._files, "delete", refuse)
-            for wish in ("stop", "cancel"):
-                ask(files, holder_of(files), wish)
+            for action in ("stop", "cancel"):
+                ask(files, holder_of(files), action)
                 heard = [events.get(timeout=10) for _ in range(4)]
-                assert heard[heard.index(wish) :] == [wish, *["refused"] * (3 - heard.index(wish))]
+                assert heard[heard.index(action) :] == [action, *["refused"] * (3 - heard.index(action))]
         ask(files, holder_of(files), "cancel")
         while (event := events.get(timeout=10)) != "cancel":
             assert event in ("refused", None)

@@ -10,10 +10,17 @@ from sweep.storage.schemas import SCHEMAS
 
 def found(*errors: float) -> Verification:
     rows = [
-        {"model_id": f"m{index}", "image_id": "i", "composite": "c", "engine": "e", "reference": "r", "max_error": error,
-         "pearson": None}
+        {
+            "model_id": f"m{index}",
+            "image_id": "i",
+            "composite": "c",
+            "engine": "e",
+            "reference": "r",
+            "max_error": error,
+            "pearson": None,
+        }
         for index, error in enumerate(errors)
-    ]  # fmt: skip
+    ]
     return Verification(pa.Table.from_pylist(rows, schema=SCHEMAS["verification"]))
 
 

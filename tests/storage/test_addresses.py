@@ -41,7 +41,10 @@ def test_places(monkeypatch: pytest.MonkeyPatch, given: str, root: str) -> None:
         ("s3://", "names no bucket; write it as s3://bucket/folder"),
         ("s3:/bucket/x", "has two slashes after the colon"),
         ("s3:bucket", "has two slashes after the colon"),
-        ("s3://id:geheim@bucket/x", r"--results s3://\*\*\*@bucket/x: an address with a password would be stored"),
+        (
+            "s3://id:geheim@bucket/x",
+            r"--results s3://\*\*\*@bucket/x: an address with a password would be stored",
+        ),
         ("s3://bucket/x?secret_key=geheim", r"secret_key=\*\*\*: an address with a password"),
         ("s3://bucket/x?region=eu", "takes no '\\?'"),
         ("s3://bucket/a#b", "here is '#'"),
@@ -53,7 +56,7 @@ def test_places(monkeypatch: pytest.MonkeyPatch, given: str, root: str) -> None:
         ("$NOT_SET/x", "the variable NOT_SET is not set"),
         ("~nobody-of-this-name/x", "no home folder is known for '~nobody-of-this-name'"),
     ],
-)  # fmt: skip
+)
 def test_what_names_no_place(given: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem) as refused:
         results_root(given)

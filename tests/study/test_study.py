@@ -196,12 +196,24 @@ _values = st.recursive(
 )
 _places = st.sampled_from(
     [
-        ("name",), ("dataset",), ("dataset", "source"), ("dataset", "input_size"), ("factors",),
-        ("factors", "pretraining"), ("factors", "pretraining", "first"), ("factors", "task"), ("factors", "seed"),
-        ("factors", "further"), ("finetune", "epochs"), ("finetune", "learning_rate"), ("relevance", "images"),
-        ("relevance", "images", "where"), ("masking", "percents"), ("analysis", "ranks"),
+        ("name",),
+        ("dataset",),
+        ("dataset", "source"),
+        ("dataset", "input_size"),
+        ("factors",),
+        ("factors", "pretraining"),
+        ("factors", "pretraining", "first"),
+        ("factors", "task"),
+        ("factors", "seed"),
+        ("factors", "further"),
+        ("finetune", "epochs"),
+        ("finetune", "learning_rate"),
+        ("relevance", "images"),
+        ("relevance", "images", "where"),
+        ("masking", "percents"),
+        ("analysis", "ranks"),
     ]
-)  # fmt: skip
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -26,10 +26,30 @@ def problems(folder: Path, text: str) -> list[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        "no", "on", "yes", "off", "true", "False", "01", "010", "08", "1:30", "12:30:45", "1_000", "0x1F", "0b1", "0o7",
-        "2020-01-31", ".inf", ".nan", "+5", "-0", "=", "y",
+        "no",
+        "on",
+        "yes",
+        "off",
+        "true",
+        "False",
+        "01",
+        "010",
+        "08",
+        "1:30",
+        "12:30:45",
+        "1_000",
+        "0x1F",
+        "0b1",
+        "0o7",
+        "2020-01-31",
+        ".inf",
+        ".nan",
+        "+5",
+        "-0",
+        "=",
+        "y",
     ],
-)  # fmt: skip
+)
 def test_what_yaml_1_1_reads_as_something_else_stays_text(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, f"{text}: [{text}]\n") == {text: [text]}
 
@@ -56,11 +76,17 @@ def test_decimal_numbers_are_numbers(tmp_path: Path, text: str, number: float) -
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.recursive(
-        st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(string.printable, max_size=6),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(string.printable, max_size=6), inner, max_size=3),
+        st.none()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(string.printable, max_size=6),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(string.printable, max_size=6), inner, max_size=3)
+        ),
         max_leaves=8,
     )
-)  # fmt: skip
+)
 def test_json_is_read_as_it_is(tmp_path: Path, content: Any) -> None:
     assert read(tmp_path, json.dumps(content)) == content
 
@@ -76,8 +102,11 @@ def test_every_repeated_key_is_named_with_both_lines(tmp_path: Path) -> None:
 def test_a_merged_mapping_gives_way_to_the_keys_beside_it(tmp_path: Path) -> None:
     text = "base: &b {x: 1, y: 2}\none: {<<: *b, x: 3}\ntwo: {<<: [*b, {z: 4, x: 9}]}\nthree: *b\n"
     assert read(tmp_path, text) == {
-        "base": {"x": 1, "y": 2}, "one": {"x": 3, "y": 2}, "two": {"x": 1, "y": 2, "z": 4}, "three": {"x": 1, "y": 2},
-    }  # fmt: skip
+        "base": {"x": 1, "y": 2},
+        "one": {"x": 3, "y": 2},
+        "two": {"x": 1, "y": 2, "z": 4},
+        "three": {"x": 1, "y": 2},
+    }
     assert problems(tmp_path, "a: {<<: {x: 1}, <<: {y: 2}}") == [
         "line 1: the key '<<' stands in line 1 already; remove or rename one of them"
     ]

@@ -101,9 +101,12 @@ def watched(study: Path, until: str) -> tuple[str, int]:
     """What `sweep status --watch` shows on a terminal of its own, with Ctrl-C after `until`, and its exit code."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [SWEEP, "status", study, "--watch"], cwd=study.parent, stdout=theirs, stderr=theirs,
+        [SWEEP, "status", study, "--watch"],
+        cwd=study.parent,
+        stdout=theirs,
+        stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
-    )  # fmt: skip
+    )
     os.close(theirs)
     seen, decoder, asked = "", codecs.getincrementaldecoder("utf-8")(), False
     try:

@@ -148,15 +148,27 @@ def answering(code: int, body: bytes, certificate: Path | None = None) -> Iterat
 @pytest.mark.parametrize(
     ("code", "body", "told"),
     [
-        (401, b"You are not authenticated.", "it asks who this is (HTTP 401); set MLFLOW_TRACKING_USERNAME and"),
-        (403, b"Permission denied", "it does not permit this (HTTP 403); ask who runs it for the right to edit"),
+        (
+            401,
+            b"You are not authenticated.",
+            "it asks who this is (HTTP 401); set MLFLOW_TRACKING_USERNAME and",
+        ),
+        (
+            403,
+            b"Permission denied",
+            "it does not permit this (HTTP 403); ask who runs it for the right to edit",
+        ),
         (403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}', "it does not permit this (HTTP 403)"),
-        (403, b"Invalid Host header - possible DNS rebinding attack detected", "start it with --allowed-hosts"),
+        (
+            403,
+            b"Invalid Host header - possible DNS rebinding attack detected",
+            "start it with --allowed-hosts",
+        ),
         (404, b"<html>", "what answers there is not MLflow; correct MLFLOW_TRACKING_URI"),
         (200, b"<html>Sign in</html>", "what answers there is not MLflow; correct MLFLOW_TRACKING_URI"),
         (500, b"oops", "it fails (HTTP 500); look at its log"),
     ],
-)  # fmt: skip
+)
 def test_a_server_that_refuses(
     study: Study, monkeypatch: pytest.MonkeyPatch, code: int, body: bytes, told: str
 ) -> None:
@@ -169,11 +181,27 @@ def test_a_server_that_refuses(
 def test_a_certificate_that_nobody_has_signed(study: Study, tmp_path: Path) -> None:
     both = tmp_path / "both.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "own.pem"],
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            tmp_path / "key.pem",
+            "-out",
+            tmp_path / "own.pem",
+        ],
         check=True,
         capture_output=True,
-    )  # fmt: skip
+    )
     both.write_text((tmp_path / "key.pem").read_text() + (tmp_path / "own.pem").read_text())
     with answering(404, b"<html>", both) as port, pytest.MonkeyPatch.context() as patch:
         line = told_at(f"https://127.0.0.1:{port}", study)
