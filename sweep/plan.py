@@ -139,6 +139,8 @@ def _bind(study: Study) -> Plan:
         with _into(problems):
             weights = open_weights(level, base, name)
             key = key_of("backbone", weights.key, asdict(weights.preprocessing), study.dataset.input_size)
+            if study.convolutions != "winograd":
+                key = key_of(key, study.convolutions)
             backbones[name] = Backbone(name, weights, key)
     problems.extend(same_backbones({name: backbone.key for name, backbone in backbones.items()}))
     labels: dict[str, list[str]] = {}

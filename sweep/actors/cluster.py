@@ -117,5 +117,6 @@ def share_context(
         pixels=put(plan.images.pixels),
         layers={name: put(weights) for name, weights in layers.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
+        convolutions=plan.study.convolutions,
         worker_bytes=worker_bytes(plan, layers) if layers else 0,
     )

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sweep.lrp import winograd
 from sweep.lrp.rules import ONES, PLAIN, Input, Rule, Term
-from sweep.lrp.steps import Step, Tensor, Weights, key, linear, transposed
+from sweep.lrp.steps import FORWARD, Step, Tensor, Weights, key, linear, transposed
 
 TINY = 1e-7
 LARGEST = 3e38
@@ -104,6 +104,8 @@ def propagate(
 
 def _forward(step: Step, weights: Weights, x: Tensor) -> Tensor:
     if step.kind == "linear":
+        if step.winograd_forward:
+            return tf.nn.bias_add(winograd.convolution(x, weights[FORWARD]), weights["bias"])
         y = linear(step, x, weights.get("kernel"))
         return tf.nn.bias_add(y, weights["bias"]) if step.kernel_shape else y
     if step.kind == "max_pool":

@@ -26,6 +26,8 @@ from sweep.lrp.rules import ONES, PLAIN, Input, Modifier, Rule, for_nonnegative_
 Tensor: TypeAlias = Any
 Weights: TypeAlias = dict[str, Tensor]
 """A layer's arrays: each kernel and bias its rule uses, by modifier."""
+FORWARD = "forward factors"
+"""Where `prepare` keeps Winograd's factors of a kernel that the forward pass goes by."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Step:
     pads: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
     scaled: bool = False
     """Whether the relevance of the outputs is a multiple of what a ReLU lets through of them."""
+    winograd_forward: bool = False
+    """Whether the forward pass, too, goes by Winograd's minimal filtering."""
 
     @property
     def inputs(self) -> list[Input]:
@@ -118,10 +122,20 @@ def _with_scales(described: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(reversed(found))
 
 
+def with_winograd(described: Sequence[Step]) -> tuple[Step, ...]:
+    """Let the forward pass of wide 3x3 convolutions go by Winograd, which rounds about ten times as much as the plain sum.
+
+    For passes that end in features; relevance divides by what its forward pass gives, and keeps to the plain sum.
+    """
+    return tuple(replace(step, winograd_forward=_is_winograd(step)) for step in described)
+
+
 def prepare(layer: Layer, step: Step) -> Weights:
     """A layer's kernels and biases, modified as its rule asks; empty for layers without weights."""
     if not isinstance(layer, Conv | Dense):
         return {}
+    if step.winograd_forward:
+        return {"bias": tf.constant(layer.bias), FORWARD: tf.constant(winograd.factors(layer.kernel))}
     weights = {"kernel": tf.constant(layer.kernel), "bias": tf.constant(layer.bias)}
     for group in step.rule.groups if step.rule else ():
         for term in group.terms:

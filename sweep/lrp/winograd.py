@@ -6,6 +6,7 @@ An output tile of TILE x TILE pixels comes from (TILE + 2)² products per pair o
 
 import functools
 import operator
+import os
 from collections.abc import Sequence
 from functools import reduce
 from typing import Any, TypeAlias
@@ -22,6 +23,8 @@ LEAST_CHANNEL_PAIRS = 64 * 128
 """Input times output channels from which the fewer products outweigh the additions around them, on a CPU."""
 LEAST_PRODUCTS = 4_000_000
 """Channel pairs times pixels from which they outweigh the second or so that XLA takes to compile a layer."""
+NEAR_BYTES = 32 * 2**20
+"""Tiles of so many bytes, and their products, are handled together: about what stays in a processor's cache."""
 PAYS = not tf.config.list_physical_devices("GPU")
 """On a GPU cuDNN chooses such algorithms by itself."""
 
@@ -55,10 +58,37 @@ def factors(kernel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def convolution(x: Tensor, factors: Tensor) -> Tensor:
-    """The convolution of x (image, height, width, in), 'same' padding and stride 1, by the kernel behind `factors`."""
+    """The convolution of x (image, height, width, in), 'same' padding and stride 1, by the kernel behind `factors`.
+
+    A few images at a time, so that their tiles stay near the processor.
+    """
     _, height, width, channels = x.shape
-    products = tf.matmul(_to_tiles(height, width, channels)(x), factors)
-    return _to_images(height, width, factors.shape[-1])(products)
+    wider = max(channels, factors.shape[-1])
+    some = _images_at_a_time(height, width, wider)
+    count = tf.shape(x)[0]
+
+    def of_few(images: Tensor) -> Tensor:
+        products = tf.matmul(_to_tiles(height, width, channels)(images), factors)
+        return _to_images(height, width, factors.shape[-1])(products)
+
+    def of_many() -> Tensor:
+        whole = count // some * some
+        done = tf.map_fn(
+            of_few,
+            tf.reshape(x[:whole], (-1, some, height, width, channels)),
+            parallel_iterations=tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+            fn_output_signature=tf.TensorSpec((some, height, width, factors.shape[-1])),
+        )
+        done = tf.reshape(done, (-1, height, width, factors.shape[-1]))
+        return tf.cond(count == whole, lambda: done, lambda: tf.concat([done, of_few(x[whole:])], axis=0))
+
+    y = tf.cond(count <= some, lambda: of_few(x), of_many)
+    return tf.ensure_shape(y, (None, height, width, factors.shape[-1]))
+
+
+def _images_at_a_time(height: int, width: int, channels: int) -> int:
+    tiles = -(-height // TILE) * -(-width // TILE)
+    return int(max(1, NEAR_BYTES // (4 * _WINDOW**2 * tiles * channels)))
 
 
 @functools.cache

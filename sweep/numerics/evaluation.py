@@ -14,13 +14,14 @@ from sweep.arrays import Array
 from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
-from sweep.lrp.steps import steps
+from sweep.lrp.steps import steps, with_winograd
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
+from sweep.study.settings import Convolutions
 
 Tensor = Any
 
-BATCH_PIXELS = 400_000
+BATCH_PIXELS = 8 * 224**2
 """Input pixels per forward pass: enough to fill a device, little enough that activations stay below 2 GB."""
 
 
@@ -62,8 +63,10 @@ class Imputed:
 class Evaluator:
     """A backbone, ready to run."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, convolutions: Convolutions = "winograd") -> None:
         described = steps(network, [None] * len(network.layers))
+        if convolutions == "winograd":
+            described = with_winograd(described)
         self._program, self._weights = program_of(described), weights_of(network, described)
         height, width, _ = network.input_shape
         self.batch = max(1, BATCH_PIXELS // (height * width))

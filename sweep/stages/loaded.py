@@ -12,6 +12,7 @@ from sweep.arrays import Array
 from sweep.models.weights import Preprocessing
 from sweep.numerics.masking import Fill, replacements
 from sweep.storage.store import Store, Unit
+from sweep.study.settings import Convolutions
 
 KEPT_BACKBONES = 2
 """Backbones that a worker keeps: those of a usual study, whose pieces of work ask for them in turn."""
@@ -40,6 +41,7 @@ class Context:
     layers: Mapping[str, Reference]
     """Convolution weights of each backbone."""
     preprocessing: Mapping[str, Preprocessing]
+    convolutions: Convolutions = "winograd"
     worker_bytes: int = 0
     """Memory that a worker takes; 0 where the weights are not known."""
 
@@ -125,7 +127,7 @@ class Loaded:
     def _make_evaluator(self, backbone: str) -> Any:
         from sweep.numerics.evaluation import Evaluator
 
-        return Evaluator(self.network(backbone))
+        return Evaluator(self.network(backbone), self.context.convolutions)
 
     def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
         """The readouts of `models`; zeros keep the place of those that are not stored."""

@@ -28,12 +28,14 @@ estimate: 0.9 and 1.4 GB against 1.5 GB on the demo's networks at 96 px; 2.6 and
 (random:1, random:2) at 96 px, both with 20 models and at the peak in relevance."""
 PASS_COPIES = 3
 """Tensors as large as a layer's input and output together that are alive during a forward pass."""
-BATCH_PIXELS = 400_000
+BATCH_PIXELS = 8 * 224**2
 """Input pixels per forward pass, as in sweep.numerics.evaluation, which this module must not import for TensorFlow."""
 LRP_BYTES = 2.0**30
 """What a pass of the LRP engine aims for, as in sweep.lrp.engine."""
 FACTORS = 8
 """Winograd's factors of a kernel and of its transpose, in kernels."""
+FORWARD_FACTORS = 4
+"""Winograd's factors of a kernel of the forward pass, in kernels."""
 
 
 def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
@@ -71,10 +73,11 @@ def _networks(plan: Plan, layers: Mapping[str, Layers]) -> dict[str, Network]:
 def _weights(plan: Plan, network: Network) -> float:
     """A backbone's kernels: plain for the forward pass, and as the rules modify them."""
     rules = composite(plan.study.relevance.composite).rules(network.layers, plan.study.relevance.bias)
+    forward = FORWARD_FACTORS if plan.study.convolutions == "winograd" else 1
     kernels = 0.0
     for layer, rule in zip(network.layers, rules, strict=True):
         if isinstance(layer, Conv):
-            kernels += layer.kernel.size * (2 + _modified(rule))
+            kernels += layer.kernel.size * (1 + forward + _modified(rule))
     return VALUE * kernels
 
 

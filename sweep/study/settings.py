@@ -218,6 +218,9 @@ class Cell:
         return "-".join([self.pretraining, self.task, *self.extra.values()])
 
 
+Convolutions = Literal["winograd", "direct"]
+
+
 class StudySettings(Settings):
     """Everything that a study file may say."""
 
@@ -228,6 +231,9 @@ class StudySettings(Settings):
     finetune: Finetune = Finetune()
     relevance: Relevance = Relevance()
     masking: Masking = Masking()
+    convolutions: Convolutions = "winograd"
+    """How wide 3 x 3 convolutions are computed in the passes that end in features: by Winograd's minimal filtering, in fewer
+    multiplications and rounded a little more, or as TensorFlow does all others (direct)."""
     analysis: Analysis = Analysis()
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweep.lrp import forward
+from sweep.lrp import Network, forward, winograd
 from sweep.models.network import backbone_network
 from sweep.models.weights import Preprocessing
 from sweep.numerics import evaluation
@@ -40,6 +40,23 @@ def test_every_level_equals_a_mask_made_by_hand(
             by_hand = masked(inputs[image : image + 1], ranks[image : image + 1], count, own[None])
             close(level[image], forward(NETWORK, by_hand)[0])
     close(Evaluator(NETWORK).features(inputs), forward(NETWORK, inputs))
+
+
+@pytest.mark.parametrize(("per_pass", "images"), [(8, 5), (4, 5), (3, 5), (1, 2)])
+def test_winograds_way_gives_the_same_features_in_passes_of_any_size(
+    per_pass: int, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "BATCH_PIXELS", per_pass * 32 * 32)
+    monkeypatch.setattr(winograd, "LEAST_CHANNEL_PAIRS", 0)
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
+    inputs = Preprocessing()(PIXELS[:images])
+    same = Network(NETWORK.layers, NETWORK.input_shape)
+    fast, direct = Evaluator(same, "winograd"), Evaluator(same, "direct")
+    features, plain = fast.features(inputs).numpy(), direct.features(inputs).numpy()
+    assert features.shape == plain.shape
+    assert not np.array_equal(features, plain)
+    assert np.abs(features - plain).max() < 1e-5 * np.abs(plain).max()
+    assert np.abs(features - forward(NETWORK, inputs)).max() < 1e-5 * np.abs(plain).max()
 
 
 def readout(features: int, classes: int) -> Readout:
