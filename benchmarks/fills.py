@@ -21,7 +21,8 @@ from sweep.numerics.evaluation import Evaluator, Imputed, Replacement, SameForAl
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.masking import removal_ranks, removed_count, replacements
 from sweep.plan import make_plan, plan_of
-from sweep.stages.cost import size_of, stage_costs
+from sweep.stages import stage_costs
+from sweep.stages.cost import size_of
 from sweep.study import Pretraining
 
 PERCENTS = (1.0, 3.16, 10.0, 31.6)
@@ -44,7 +45,9 @@ def smooth_maps(images: int, size: int) -> Array:
     return np.fft.ifft2(waves).real.reshape(images, -1).astype(np.float32)
 
 
-def fills(network: str, size: int, images: int, rounds: int, *, grey: bool, convolutions: Any) -> dict[str, Any]:
+def fills(
+    network: str, size: int, images: int, rounds: int, *, grey: bool, convolutions: Any
+) -> dict[str, Any]:
     """Seconds per masked pass under each fill."""
     pixels = face_pixels(images, size)
     if grey:

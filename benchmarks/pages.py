@@ -98,6 +98,40 @@ def _masking(part: Mapping[str, Any]) -> str:
     )
 
 
+def _fills(part: Mapping[str, Any]) -> str:
+    rows = part["rows"]
+    names = list(rows[0]["over_mean"])
+    by_fill = _table(
+        ("network", "size", "images", "convolutions", "ms per pass under the mean", *names),
+        (
+            [
+                row["network"],
+                f"{row['size']} px",
+                "colour" if row["colour"] else "grey",
+                row["convolutions"],
+                f"{row['milliseconds_per_pass']:.1f}",
+                *(f"{row['over_mean'][name]:.3f}" for name in names),
+            ]
+            for row in rows
+        ),
+    )
+    by_control = _table(
+        ("control", "masked passes of the demo, one fill", "in the passes without a control"),
+        (
+            [
+                row["control"].replace("_", " "),
+                f"{row['passes']:,.0f}",
+                f"{row['passes'] / part['controls'][0]['passes']:.2f}",
+            ]
+            for row in part["controls"]
+        ),
+    )
+    return (
+        f"## Fills and controls\n\n`benchmarks/fills.py`: {part['images']} images masked at the demo's levels. Under each fill, the "
+        f"time of the same passes as a multiple of that under the mean.\n\n{by_fill}\n\nA control costs its passes:\n\n{by_control}"
+    )
+
+
 def _finetuning(part: Mapping[str, Any]) -> str:
     return (
         f"## Finetuning\n\n`benchmarks/finetuning.py`: {part['models']} readouts of {part['epochs']} epochs on one VGG-16 "
@@ -203,6 +237,7 @@ def _queries(part: Mapping[str, Any]) -> str:
 _SECTIONS = {
     "relevance": _relevance,
     "masking": _masking,
+    "fills": _fills,
     "finetuning": _finetuning,
     "study": _study,
     "queries": _queries,

@@ -24,6 +24,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PARTS: Mapping[str, tuple[str, ...]] = {
     "relevance": ("relevance.py", "--rounds", "3"),
     "masking": ("masking.py", "--images", "8"),
+    "fills": ("fills.py",),
     "finetuning": ("finetuning.py", "--images", "64"),
     "study": ("study.py",),
     "queries": ("queries.py",),

@@ -127,7 +127,10 @@ def with_winograd(described: Sequence[Step]) -> tuple[Step, ...]:
 
     For passes that end in features; relevance divides by what its forward pass gives, and keeps to the plain sum.
     """
-    return tuple(replace(step, winograd_forward=_is_winograd(step)) for step in described)
+    return tuple(
+        replace(step, winograd_forward=_is_winograd(step, winograd.LEAST_PRODUCTS_FORWARD))
+        for step in described
+    )
 
 
 def prepare(layer: Layer, step: Step) -> Weights:
@@ -144,7 +147,8 @@ def prepare(layer: Layer, step: Step) -> Weights:
             else:
                 kernel = _modified(weights["kernel"], term.kernel)
                 weights[key("kernel", term.kernel)] = kernel
-                if _is_winograd(step) and step.scaled and group.is_above_output:
+                # For groups whose quotients are known to be one or less (docs/lrp.md).
+                if _is_winograd(step, winograd.LEAST_PRODUCTS) and step.scaled and group.is_above_output:
                     weights[key("factors", term.kernel)] = tf.constant(winograd.factors(_turned(kernel)))
                     if term.kernel != PLAIN:  # else the denominator is the output
                         factors = tf.constant(winograd.factors(kernel.numpy()))
@@ -202,13 +206,13 @@ def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> T
     return tf.ensure_shape(back, (None, height, width, channels))
 
 
-def _is_winograd(step: Step) -> bool:
-    """Whether Winograd's detour pays; it is for groups whose quotients are known to be one or less (docs/lrp.md)."""
+def _is_winograd(step: Step, least_products: int) -> bool:
+    """Whether Winograd's detour pays: the layer is a 3x3 convolution with so many channel pairs times pixels."""
     return (
         winograd.PAYS
         and step.kernel_shape[:2] == (3, 3)
         and prod(step.kernel_shape[2:]) >= winograd.LEAST_CHANNEL_PAIRS
-        and prod(step.kernel_shape[2:]) * prod(step.after[:2]) >= winograd.LEAST_PRODUCTS
+        and prod(step.kernel_shape[2:]) * prod(step.after[:2]) >= least_products
         and step.stride == step.dilation == (1, 1)
         and step.padding == "same"
     )

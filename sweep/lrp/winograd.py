@@ -25,6 +25,8 @@ LEAST_PRODUCTS = 4_000_000
 """Channel pairs times pixels from which they outweigh the second or so that XLA takes to compile a layer."""
 NEAR_BYTES = 32 * 2**20
 """Tiles of so many bytes, and their products, are handled together: about what stays in a processor's cache."""
+LEAST_PRODUCTS_FORWARD = 40_000_000
+"""The same for the forward pass, which meets batches of several sizes, each compiled by itself: from about 112 px on."""
 PAYS = not tf.config.list_physical_devices("GPU")
 """On a GPU cuDNN chooses such algorithms by itself."""
 

@@ -48,7 +48,7 @@ def test_winograds_way_gives_the_same_features_in_passes_of_any_size(
 ) -> None:
     monkeypatch.setattr(evaluation, "BATCH_PIXELS", per_pass * 32 * 32)
     monkeypatch.setattr(winograd, "LEAST_CHANNEL_PAIRS", 0)
-    monkeypatch.setattr(winograd, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(winograd, "LEAST_PRODUCTS_FORWARD", 0)
     inputs = Preprocessing()(PIXELS[:images])
     same = Network(NETWORK.layers, NETWORK.input_shape)
     fast, direct = Evaluator(same, "winograd"), Evaluator(same, "direct")
