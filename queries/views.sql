@@ -100,7 +100,8 @@ SET VARIABLE reading_models = reading('models', [
 SET VARIABLE reading_epochs = reading('epochs', ['VARCHAR AS model_id']);
 SET VARIABLE reading_predictions = reading('predictions', [
     'VARCHAR AS model_id', 'VARCHAR AS image_id', 'INTEGER AS rank', 'VARCHAR AS class', 'FLOAT AS logit']);
-SET VARIABLE reading_relevance = reading('relevance', ['VARCHAR AS model_id']);
+SET VARIABLE reading_relevance = reading('relevance', [
+    'VARCHAR AS model_id', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
 SET VARIABLE reading_randomized = reading('randomized', [
     'VARCHAR AS model_id', 'INTEGER AS draw', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
 SET VARIABLE reading_similarity = reading('similarity', [
