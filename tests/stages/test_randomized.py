@@ -1,6 +1,7 @@
 """The control `randomized`: maps of permuted models beside the models' own, in studies that ask for it and in no other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,21 @@ def test_innvestigate_finds_the_same_permuted_maps(finished: tuple[Plan, Store])
     found = verify(plan, store, 2, seed)
     assert set(found.rows["model_id"].to_pylist()) == {one.name for one in sample_maps(plan, 2, seed)}
     assert found.max_error < 1e-4
+
+
+@pytest.mark.reference
+def test_innvestigate_makes_them_where_it_makes_the_models_own(finished: tuple[Plan, Store]) -> None:
+    plan, store = finished
+    unit = randomized.units(plan)["first-gender-s1", 2, 0]
+    before = store.read([unit])
+    store.set_aside([unit.path], DAMAGED)
+    (piece,) = missing_pieces(plan, store, "randomized")
+    store.files.move(f"randomized/{DAMAGED}/{unit.name}", unit.path)
+    assert isinstance(piece, RelevancePiece)
+    (made,) = replace(piece, engine="innvestigate").compute(load(plan, store))
+    rows = dict(made.rows)
+    np.testing.assert_allclose(rows["logit"], before["logit"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(matrix(rows["map"]), matrix(before["map"]), atol=1e-4)
 
 
 def test_a_run_on_two_workers_makes_the_same_tables(small_study: SmallStudy, tmp_path: Path) -> None:
