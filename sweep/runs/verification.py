@@ -112,7 +112,7 @@ def verify(
     missing = store.missing(stored)
     if missing:
         raise WorkError(
-            f"{len(missing)} units of relevance are not stored yet; finish the study: sweep run {plan.path}"
+            f"{len(missing)} units with maps are not stored yet; finish the study: sweep run {plan.path}"
         )
     chosen = sample_maps(plan, count, seed)
     layers = plan.load_layers()
