@@ -130,6 +130,11 @@ class Answers:
         return self._ask("map_similarity")
 
     @cached_property
+    def randomized(self) -> pa.Table:
+        """Likeness of each model's maps to those of the model with its weights permuted."""
+        return self._ask("randomized")
+
+    @cached_property
     def rank2(self) -> pa.Table:
         """Second choices by image and condition."""
         return self._ask("rank2")

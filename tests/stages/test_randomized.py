@@ -229,6 +229,10 @@ def test_the_report_names_the_control(answers: Answers) -> None:
         "single pixels at random." in page
     )
     assert "its map with permuted weights" in page
+    assert 'id="permuted_maps"' in page
+    first = answers.plan.models[0].id
+    correlation = next(row["pearson"] for row in answers.randomized.to_pylist() if row["model_id"] == first)
+    assert f"by absolute value: {first} {correlation:.2f}; second-" in page
 
 
 def test_the_query_correlates_own_and_permuted_maps(finished: tuple[Plan, Store]) -> None:
