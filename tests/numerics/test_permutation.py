@@ -1,6 +1,6 @@
 """Permuted networks: what keeps its place, what does not, and their maps against the formulas on weights permuted by hand."""
 
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +136,4 @@ def test_maps_of_the_bundled_backbones_change_with_their_weights(pretraining: st
     ]
     every = [standardized(np.abs(maps).reshape(count, -1)) for maps in (own, *draws)]
     with_own = [pearson(every[0], draw).mean() for draw in every[1:]]
-    with_each_other = [pearson(one, other).mean() for one, other in pairwise(every[1:])]
-    print(pretraining, np.round(with_own, 3), np.round(with_each_other, 3))
-    assert max(with_own) < 0.6
+    assert max(with_own) < 0.6, with_own
