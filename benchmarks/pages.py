@@ -153,6 +153,9 @@ def _finetuning(part: Mapping[str, Any]) -> str:
 def _study(part: Mapping[str, Any]) -> str:
     """What was measured of whole studies; `benchmarks/study.py --only` may have left parts out."""
     wholes = {name: part[key] for name, key in (("demo", "demo"), ("VGG-16, 112 px", "vgg")) if key in part}
+    timed = [
+        stage for stage in STAGES if any(stage in own["work_seconds_by_stage"] for own in wholes.values())
+    ]
     sections = [
         "## Whole studies\n\n`benchmarks/study.py`. The floor is the study's necessary backbone passes times a plain pass with "
         "all cores. Work is all stages without the start-up of Ray, of the workers' TensorFlow and of Tune.",
@@ -182,9 +185,9 @@ def _study(part: Mapping[str, Any]) -> str:
             ),
         ),
         _table(
-            ("study", *STAGES),
+            ("study", *timed),
             (
-                [f"{name}, s", *(f"{own['work_seconds_by_stage'][stage]:.1f}" for stage in STAGES)]
+                [f"{name}, s", *(f"{own['work_seconds_by_stage'][stage]:.1f}" for stage in timed)]
                 for name, own in wholes.items()
             ),
         ),

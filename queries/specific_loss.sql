@@ -1,7 +1,7 @@
 -- Question: how much more does each mask hurt than its control, which removes as many pixels elsewhere?
 -- Returns: one row per source, destination, fill and control: source_id, destination_id; relation (the bin);
 --   condition, pretraining, task, extra, seed (of the destination); fill (of removed pixels); control ('other_image',
---   'mean_map', 'reversed': of the same source; 'scattered', 'blocks': of no source, so that they serve every one);
+--   'mean_map', 'randomized', 'reversed': of the same source; 'scattered', 'blocks': of no source, so that they serve every one);
 --   n_draws (of the control); auc_mask, auc_control (areas over log10(percent) between the smallest level above 0 and
 --   the largest below 100 percent; the control's is the mean over its draws); loss (auc_control - auc_mask: above 0
 --   where the mask hurts more); note (why a figure is missing).

@@ -10,7 +10,7 @@
 --   bound      largest difference that equivalence.sql counts as none, in units of AUC (0.05)
 --   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
 --   control    control that the specific loss of the tests is measured against (the first that the study has of
---              other_image, mean_map, blocks, scattered, reversed)
+--              other_image, mean_map, randomized, blocks, scattered, reversed)
 --   draws      random draws of a source per destination and bin, as in the paper (the study's analysis.draws)
 --   draw_seed  seed of those draws and of resampling (the study's analysis.draw_seed)
 --   fill       what removed pixels became, one of the study's fills ('linear' if the study has it, else the first)
@@ -66,6 +66,7 @@ SET VARIABLE files_models = files_of('models');
 SET VARIABLE files_epochs = files_of('epochs');
 SET VARIABLE files_predictions = files_of('predictions');
 SET VARIABLE files_relevance = files_of('relevance');
+SET VARIABLE files_randomized = files_of('randomized');
 SET VARIABLE files_similarity = files_of('similarity');
 SET VARIABLE files_masked = files_of('masked');
 
@@ -99,7 +100,10 @@ SET VARIABLE reading_models = reading('models', [
 SET VARIABLE reading_epochs = reading('epochs', ['VARCHAR AS model_id']);
 SET VARIABLE reading_predictions = reading('predictions', [
     'VARCHAR AS model_id', 'VARCHAR AS image_id', 'INTEGER AS rank', 'VARCHAR AS class', 'FLOAT AS logit']);
-SET VARIABLE reading_relevance = reading('relevance', ['VARCHAR AS model_id']);
+SET VARIABLE reading_relevance = reading('relevance', [
+    'VARCHAR AS model_id', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
+SET VARIABLE reading_randomized = reading('randomized', [
+    'VARCHAR AS model_id', 'INTEGER AS draw', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
 SET VARIABLE reading_similarity = reading('similarity', [
     'VARCHAR AS image_id', 'VARCHAR AS model_a', 'VARCHAR AS model_b', 'DOUBLE AS pearson']);
 SET VARIABLE reading_masked = reading('masked', [
@@ -112,6 +116,7 @@ CREATE OR REPLACE VIEW models AS FROM query(getvariable('reading_models'));
 CREATE OR REPLACE VIEW epochs AS FROM query(getvariable('reading_epochs'));
 CREATE OR REPLACE VIEW predictions AS FROM query(getvariable('reading_predictions'));
 CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'));
+CREATE OR REPLACE VIEW randomized AS FROM query(getvariable('reading_randomized'));
 CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
 CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
 

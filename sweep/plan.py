@@ -56,6 +56,8 @@ class Gaps:
     """Models that could not be finetuned."""
     maps: frozenset[tuple[str, int]] = frozenset()
     """Models and chunks of images whose maps could not be computed."""
+    randomized: frozenset[tuple[str, int, int]] = frozenset()
+    """Models, draws and chunks of images whose maps with permuted weights could not be computed."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from sweep.analysis.queries import list_queries, run_query
 from sweep.plan import make_plan
-from sweep.stages import STAGES
+from sweep.stages import stages_of
 from sweep.storage.store import Store
 from tests.in_process import run_in_process
 from tests.studies import sweep, write_small_study
@@ -154,7 +154,10 @@ def test_a_run_from_a_notebook_shows_a_line_per_stage_and_its_report(
     NotebookClient(notebook, timeout=400, kernel_name="python3", resources=folder).execute()
     # Tune would clear the cell, and Ray ask for packages.
     shown = [output.data["text/plain"].split(",")[0] for output in run.outputs]
-    counts = {name: len(stage.units(make_plan(tmp_path / "study.yaml"))) for name, stage in STAGES.items()}
+    counts = {
+        name: len(stage.units(make_plan(tmp_path / "study.yaml")))
+        for name, stage in stages_of(make_plan(tmp_path / "study.yaml")).items()
+    }
     assert shown == [f"{name}: {count}/{count}" for name, count in counts.items()]
     assert report.outputs[0].data["text/html"].startswith("<iframe srcdoc=")
 

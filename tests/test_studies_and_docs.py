@@ -37,6 +37,15 @@ def test_the_study_of_schedules_needs_nothing_from_outside_either() -> None:
     assert {model.cell.extra["schedule"] for model in plan.models} == {"short", "long"}
 
 
+def test_the_study_of_controls_has_maps_of_permuted_networks() -> None:
+    plan = make_plan(ROOT / "studies" / "sanity-check.yaml")
+    rows = rows_of_tables(plan)
+    assert rows["relevance"] == 8 * 101
+    assert rows["randomized"] == 3 * 8 * 101
+    # Own masks, two controls of each source, three draws of the third and random pixels.
+    assert rows["masked"] == (8 * (1 + 2 + 3) + 1) * 8 * 6 * 101
+
+
 def test_the_papers_study_says_what_it_lacks() -> None:
     study = load_study(ROOT / "studies" / "vpnl.yaml")
     assert len(list(study.cells())) == 20

@@ -168,7 +168,7 @@ def test_a_sample_depends_on_its_seed_only_and_takes_each_map_once(small_study: 
     assert sample_maps(plan, 7, 0) == sample_maps(plan, 7, 0)
     assert sample_maps(plan, 7, 0) != sample_maps(plan, 7, 1)
     everything = sample_maps(plan, 10_000, 0)
-    assert {name: sorted(own) for name, own in everything.items()} == {
+    assert {one.name: sorted(own) for one, own in everything.items()} == {
         model.id: list(range(6)) for model in plan.models
     }
 

@@ -17,7 +17,7 @@ from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
 from sweep.models.weights import Layers
 from sweep.plan import Plan
-from sweep.stages import stage_costs
+from sweep.stages import stage_costs, stages_of
 from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of
 from sweep.storage.store import Store
 
@@ -74,7 +74,7 @@ def plan(
             f"\nWhat if: {size.models:,} models (as further seeds), {size.images:,} images, "
             f"{size.mapped:,} of them with maps"
         )
-    costs = stage_costs(size)
+    costs = [cost for cost in stage_costs(size) if cost.stage in stages_of(planned)]
     _print_costs(costs, speed)
     if costs[-1].units > MANY_FILES and not size.cells:
         fewer = stage_costs(replace(size, cells=True))[-1].units

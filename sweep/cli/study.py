@@ -17,7 +17,7 @@ from sweep.cli.options import (
 from sweep.errors import Stopped, WorkError
 from sweep.plan import Plan
 from sweep.runs.health import notes, set_damaged_aside
-from sweep.stages import STAGES, rows_of_tables
+from sweep.stages import STAGES, rows_of_tables, stages_of
 from sweep.storage.addresses import DEFAULT_RESULTS
 from sweep.storage.store import Store
 
@@ -115,7 +115,7 @@ def show(plan: Plan, store: Store) -> None:
     for column in ("units", "stored", "rows"):
         table.add_column(column, justify="right")
     rows = rows_of_tables(plan)
-    for stage in STAGES.values():
+    for stage in stages_of(plan).values():
         units = stage.units(plan)
         missing = store.missing(units)
         for name in stage.tables:

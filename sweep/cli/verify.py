@@ -32,7 +32,7 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
     sweep verify studies/umist.yaml --sample 200 --tolerance 1e-5
     """
     plan, store = open_study(study, results)
-    from sweep.runs.verification import sample_maps
+    from sweep.runs.verification import explained, sample_maps
     from sweep.runs.verification import verify as compare
     from sweep.terminal.progress import Display
     from sweep.tracking import log_verification
@@ -44,7 +44,7 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
         display.finish()
     r = "none, every map is constant" if found.min_pearson is None else f"{found.min_pearson:.7f}"
     click.echo(
-        f"{total:,} of {len(plan.models) * len(plan.selected):,} maps computed again by {found.reference}\n"
+        f"{total:,} of {len(explained(plan)) * len(plan.selected):,} maps computed again by {found.reference}\n"
         f"largest error       {found.max_error:.2e} of the map's maximum ({found.worst})\n"
         f"lowest correlation  {r}"
     )

@@ -67,7 +67,7 @@ def mask_ranks(maps: Array, ranking: Ranking, source: str, image_ids: Sequence[s
     if ranking.rows:
         maps, names = maps[list(ranking.rows)], [names[row] for row in ranking.rows]
     if ranking.regions == 1:
-        ranks = source_ranks(maps, ranking.order, source, names)
+        ranks = source_ranks(maps, ranking.order, ranking.drawn_for or source, names)
     else:
         side = isqrt(maps.shape[1])
         ranks = region_ranks(maps, (side, side), ranking.regions)

@@ -34,6 +34,8 @@ class Ranking:
     """Whether the pixels that would go last go first."""
     rows: tuple[int, ...] = ()
     """For each image the row of the map that stands for its own; nothing where it is the image's own."""
+    drawn_for: str = ""
+    """What a map with one value everywhere is ranked at random for, where it is not the source itself."""
 
 
 def removal_ranks(maps: Array, order: Order = "absolute") -> Array:

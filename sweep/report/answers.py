@@ -23,7 +23,7 @@ LOG, LINEAR = "log", "linear"
 """The axes of percent removed over which an area can be taken."""
 PAPER_FILL = "mean"
 """What removed pixels become in the paper."""
-STRICTEST_FIRST = ("other_image", "mean_map", "blocks", "scattered", "reversed")
+STRICTEST_FIRST = ("other_image", "mean_map", "randomized", "blocks", "scattered", "reversed")
 """Controls, from the one that has most in common with a mask; the order in which the queries choose one."""
 PAIR_RESAMPLES = 200
 """Resamples per pair of models: enough to tell whether its index has an interval at all, which is not shown."""
@@ -128,6 +128,11 @@ class Answers:
     def similarity(self) -> pa.Table:
         """Likeness of maps by relation and condition."""
         return self._ask("map_similarity")
+
+    @cached_property
+    def randomized(self) -> pa.Table:
+        """Likeness of each model's maps to those of the model with its weights permuted."""
+        return self._ask("randomized")
 
     @cached_property
     def rank2(self) -> pa.Table:

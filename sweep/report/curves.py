@@ -19,6 +19,7 @@ CONTROL_STYLES: Mapping[str, Style] = {
     NO_CONTROL: Style("the model's own map", "#D55E00", "o", "-"),
     "other_image": Style("its map of another image", "#332288", "D", "-"),
     "mean_map": Style("its mean map of other images", "#117733", "^", "-"),
+    "randomized": Style("its map with permuted weights", "#CC79A7", "P", "-"),
     "reversed": Style("its own map, last pixels first", "#88CCEE", "v", "--"),
     "blocks": Style("random blocks", "#999933", "s", "--"),
     "scattered": Style("random pixels", "#6B6B6B", "x", "--"),

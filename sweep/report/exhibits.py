@@ -21,12 +21,15 @@ from sweep.report.picture_exhibits import (
     kernels,
     masked_faces,
     model_maps,
+    permuted_maps,
     second_choices,
 )
 from sweep.report.style import drawn
 
 Row = Mapping[str, Any]
 
+PERMUTED = "permuted_maps"
+"""The figure that only studies with maps of permuted networks have."""
 PANELS = 12
 """Conditions with a panel of curves each; the tables have all of them."""
 
@@ -55,6 +58,8 @@ class Exhibit:
 def exhibits(answers: Answers) -> dict[str, Exhibit]:
     """Every figure of a finished study, by name; those drawn once per fill are called `NAME_FILL`."""
     found = {name: _exhibit(name, title, draw, answers) for name, title, draw in _FIGURES}
+    if "randomized" in answers.plan.study.masking.controls:
+        found[PERMUTED] = _exhibit(PERMUTED, "Relevance with permuted weights", permuted_maps, answers)
     for name, title, draw_by_fill in _FIGURES_BY_FILL:
         for fill in fills(answers):
             by_fill = partial(draw_by_fill, fill=fill)

@@ -50,6 +50,7 @@ FILLS = {
 CONTROLS = {
     "other_image": "the source's map of another image of another class",
     "mean_map": "the source's mean map of the other images",
+    "randomized": "the source's map of the image with its weights permuted",
     "reversed": "the very map, its last pixels first",
     "blocks": "blocks of 8 x 8 pixels at random",
     "scattered": "single pixels at random",
@@ -141,7 +142,10 @@ def asked(plan: Plan) -> list[str]:
     held = plan.images.table["split"].to_pylist().count("validation")
     levels = ", ".join(f"{percent:g}" for percent in study.masking.percents)
     removed = "" if study.masking.regions == 1 else f"squares of {study.masking.regions} pixels a side, "
-    draws = f" (each drawn {study.masking.control_draws} times)" if study.masking.control_draws > 1 else ""
+    drawn = {name: study.masking.draws_of(name) for name in study.masking.controls}
+    controls = [
+        CONTROLS[name] + (f" (drawn {times} times)" if times > 1 else "") for name, times in drawn.items()
+    ]
     composite = (
         study.relevance.composite if isinstance(study.relevance.composite, str) else "a composite of its own"
     )
@@ -153,8 +157,7 @@ def asked(plan: Plan) -> list[str]:
         f"Each of {len(plan.models):,} models, as a source of masks, masks the input of each of {len(plan.models):,} destination models, "
         f"at {levels} percent of the pixels, {removed}{REMOVAL[study.masking.order]} first. "
         f"A removed pixel becomes {' or '.join(FILLS[fill] for fill in study.masking.fills)}.",
-        f"Controls remove as many pixels: {'; '.join(CONTROLS[name] for name in study.masking.controls) or 'none'}"
-        f"{draws}.",
+        f"Controls remove as many pixels: {'; '.join(controls) or 'none'}.",
     ]
 
 

@@ -12,11 +12,14 @@ from sweep.plan import Model, Plan
 from sweep.report.answers import Answers
 from sweep.report.choices import agreement_counts, choice_agreement, verdict
 from sweep.report.pictures import RankTwo, conv1_kernels, maps_across_models, masked_example, rank2_faces
-from sweep.stages import masking, relevance
+from sweep.stages import masking, randomized, relevance
 from sweep.storage.arrays import matrix
+from sweep.storage.store import Unit
 
 MAP_MODELS, MAP_FACES = 8, 3
 """Models and faces of the figure of maps."""
+PERMUTED_DRAWS = 3
+"""Draws of permuted weights in the figure of their maps."""
 REMOVAL = {
     "absolute": "the highest absolute relevance",
     "positive": "the most positive relevance",
@@ -73,7 +76,7 @@ def masked_faces(answers: Answers) -> Described:
         model = next((model for model in _mapped(plan) if model.cell.pretraining == name), None)
         if model is None:
             continue
-        own = _maps(answers, model.id, [position]).reshape(1, -1)
+        own = _maps(answers, relevance.units(plan)[model.id, 0], [position]).reshape(1, -1)
         ranks[model.id] = source_ranks(own, plan.study.masking.order, model.id, [image])[0]
     face = plan.images.pixels[position]
     for mask in masking.random_sources(plan)[:1]:
@@ -99,11 +102,8 @@ def model_maps(answers: Answers) -> Described:
     chosen = [names[0] for names in firsts if names][:MAP_MODELS]
     if not chosen:
         raise Impossible("No figure: the maps of the first images are missing.")
-    chunk = relevance.chunks(plan)[0]
-    faces = [
-        chunk[i] for i in sorted(set(np.linspace(0, len(chunk) - 1, MAP_FACES).round().astype(int).tolist()))
-    ]
-    maps = np.stack([_maps(answers, model, faces) for model in chosen])
+    faces = _drawn_faces(plan)
+    maps = np.stack([_maps(answers, relevance.units(plan)[model, 0], faces) for model in chosen])
     more = len(answers.conditions) - len(chosen)
     similar = [
         row
@@ -125,6 +125,42 @@ def model_maps(answers: Answers) -> Described:
             if likeness
             else ""
         ),
+    )
+
+
+def permuted_maps(answers: Answers) -> Described:
+    """Maps of a model per pretraining, and of the same with its weights permuted."""
+    plan = answers.plan
+    draws = randomized.draws(plan)[:PERMUTED_DRAWS]
+    columns: dict[str, Unit] = {}
+    for name in plan.backbones:
+        for model in _mapped(plan):
+            places = [(model.id, draw, 0) for draw in draws]
+            if model.cell.pretraining == name and plan.gaps.randomized.isdisjoint(places):
+                columns[model.id] = relevance.units(plan)[model.id, 0]
+                columns |= {randomized.name_of(*place[:2]): randomized.units(plan)[place] for place in places}
+                break
+    chosen = dict(list(columns.items())[:MAP_MODELS])
+    if not chosen:
+        raise Impossible("No figure: the maps of the first images are missing.")
+    faces = _drawn_faces(plan)
+    maps = np.stack([_maps(answers, unit, faces) for unit in chosen.values()])
+    likeness = "; ".join(
+        f"{row['model_id']} {row['pearson']:.2f}"
+        for row in answers.randomized.to_pylist()
+        if row["model_id"] in chosen and row["pearson"] is not None
+    )
+    return (
+        maps_across_models(plan.images.pixels[faces], maps, list(chosen)),
+        "Relevance of the same faces in one model per pretraining, and in the same model with its weights permuted, draw by "
+        "draw: what is left there comes from the image and the architecture (Adebayo et al. 2018). Colours as above."
+        + (
+            f" Mean correlation of a model's maps with those, by absolute value: {likeness}."
+            if likeness
+            else ""
+        ),
+        f"{len(faces)} faces ({', '.join(plan.images.ids[f] for f in faces)}) and the relevance maps of "
+        f"{', '.join(chosen)}.",
     )
 
 
@@ -211,12 +247,17 @@ def _mapped(plan: Plan) -> list[Model]:
     return [model for model in plan.present if (model.id, 0) not in plan.gaps.maps]
 
 
-def _maps(answers: Answers, model_id: str, positions: Sequence[int]) -> Array:
-    """Maps of images of the first chunk, float32 (image, height, width)."""
+def _drawn_faces(plan: Plan) -> list[int]:
+    """Some of the first images with maps, from the first to the last of them."""
+    chunk = relevance.chunks(plan)[0]
+    places = sorted(set(np.linspace(0, len(chunk) - 1, MAP_FACES).round().astype(int).tolist()))
+    return [chunk[place] for place in places]
+
+
+def _maps(answers: Answers, unit: Unit, positions: Sequence[int]) -> Array:
+    """Maps of images of the first chunk, which `unit` holds, float32 (image, height, width)."""
     plan = answers.plan
-    rows = answers.store.read(
-        [relevance.units(plan)[model_id, 0]], columns=["image_id", "height", "width", "map"]
-    )
+    rows = answers.store.read([unit], columns=["image_id", "height", "width", "map"])
     places = [rows["image_id"].to_pylist().index(plan.images.ids[position]) for position in positions]
     return matrix(rows["map"])[places].reshape(-1, rows["height"][0].as_py(), rows["width"][0].as_py())
 

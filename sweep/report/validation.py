@@ -14,6 +14,7 @@ Row = Mapping[str, Any]
 AGAINST = {
     "other_image": "the source's map of another image",
     "mean_map": "the source's mean map of the other images",
+    "randomized": "the map of the same network with its weights permuted",
     "reversed": "its own least relevant pixels",
     "blocks": "random blocks",
     "scattered": "random pixels",

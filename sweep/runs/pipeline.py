@@ -20,7 +20,7 @@ from sweep.runs.lease import Lease
 from sweep.runs.refresh import set_replaced_aside
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
-from sweep.stages import STAGES, all_units, columns_of, index_of_study
+from sweep.stages import STAGES, all_units, columns_of, index_of_study, stages_of
 from sweep.stages.finetune import epoch_units, model_units
 from sweep.stages.memory import trial_bytes
 from sweep.storage.checksums import STUDY, write_files
@@ -146,7 +146,7 @@ def _publish(run: Run) -> Answers:
 def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
     """Every stage. The workers give their CPUs back while Tune has its trials."""
     plan, store = run.plan, run.store
-    names = list(STAGES)
+    names = list(stages_of(plan))
     trials = names.index("finetune")
     before = [name for name in names[:trials] if STAGES[name].pieces]
     after = names[trials + 1 :]

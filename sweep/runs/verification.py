@@ -1,7 +1,7 @@
 """Stored relevance maps against iNNvestigate: a sample is computed again by the tool that the paper used."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -16,10 +16,12 @@ from sweep.keys import generator, key_of
 from sweep.lrp import Dense, Network
 from sweep.lrp.reference import Innvestigate, check_reference
 from sweep.models.network import backbone_network
+from sweep.models.weights import Layers
+from sweep.numerics.permutation import READOUT, permuted_layer, permuted_network
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
-from sweep.plan import Model, Plan
-from sweep.stages import finetune, relevance
+from sweep.plan import Plan
+from sweep.stages import finetune, randomized, relevance
 from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
@@ -54,13 +56,39 @@ class Verification:
         return min(known, default=None)
 
 
-def sample_maps(plan: Plan, count: int, seed: int) -> dict[str, list[int]]:
-    """Positions, among the images with maps, of a random `count` of a study's maps, by model."""
-    total = len(plan.models) * len(plan.selected)
-    drawn = generator("verify", plan.study.name, seed).permutation(total)[:count]
-    chosen: dict[str, list[int]] = {}
-    for model, position in sorted(divmod(int(index), len(plan.selected)) for index in drawn):
-        chosen.setdefault(plan.models[model].id, []).append(position)
+@dataclass(frozen=True)
+class Explained:
+    """A network that has maps: a model, or a model with its weights permuted."""
+
+    model_id: str
+    draw: int | None = None
+    """Which permutation of the weights; None for the model as it is."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages and in the table `verification`."""
+        return self.model_id if self.draw is None else randomized.name_of(self.model_id, self.draw)
+
+    def unit(self, plan: Plan, chunk: int) -> Unit:
+        """The unit that holds its maps of a chunk of images."""
+        if self.draw is None:
+            return relevance.units(plan)[self.model_id, chunk]
+        return randomized.units(plan)[self.model_id, self.draw, chunk]
+
+
+def explained(plan: Plan) -> list[Explained]:
+    """Every network of a study that has maps: all models, then each with its weights permuted."""
+    names, draws = [model.id for model in plan.models], randomized.draws(plan)
+    return [*map(Explained, names), *(Explained(name, draw) for name in names for draw in draws)]
+
+
+def sample_maps(plan: Plan, count: int, seed: int) -> dict[Explained, list[int]]:
+    """Positions, among the images with maps, of a random `count` of a study's maps, by network."""
+    networks = explained(plan)
+    drawn = generator("verify", plan.study.name, seed).permutation(len(networks) * len(plan.selected))[:count]
+    chosen: dict[Explained, list[int]] = {}
+    for network, position in sorted(divmod(int(index), len(plan.selected)) for index in drawn):
+        chosen.setdefault(networks[network], []).append(position)
     return chosen
 
 
@@ -80,23 +108,20 @@ def verify(
         raise InputError(
             *(f"{plan.path}: relevance.{line}; nothing to hold it to" for line in error.problems)
         ) from None
-    missing = store.missing(list(relevance.units(plan).values()))
+    stored = [*relevance.units(plan).values(), *randomized.units(plan).values()]
+    missing = store.missing(stored)
     if missing:
         raise WorkError(
-            f"{len(missing)} units of relevance are not stored yet; finish the study: sweep run {plan.path}"
+            f"{len(missing)} units with maps are not stored yet; finish the study: sweep run {plan.path}"
         )
     chosen = sample_maps(plan, count, seed)
     layers = plan.load_layers()
     rows: list[dict[str, Any]] = []
-    for model_id, positions in chosen.items():
-        model = plan.model[model_id]
-        backbone = backbone_network(layers[model.cell.pretraining], plan.study.dataset.input_size)
-        readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model_id]))
-        network = Network((*backbone.layers, Dense(readout.kernel, readout.bias)), backbone.input_shape)
-        rows += _compare(plan, store, model, positions, network)
+    for one, positions in chosen.items():
+        rows += _compare(plan, store, one, positions, _network(plan, store, layers, one))
         on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
-    keys = [unit.key for unit in relevance.units(plan).values()]
+    keys = [unit.key for unit in stored]
     unit = Unit(
         "verification", f"sample-{count}-seed-{seed}", key_of("verification", keys, count, seed), len(rows)
     )
@@ -104,12 +129,26 @@ def verify(
     return Verification(table)
 
 
+def _network(plan: Plan, store: Store, layers: Mapping[str, Layers], one: Explained) -> Network:
+    """The network that was explained, backbone and readout, as a chain."""
+    model = plan.model[one.model_id]
+    pretraining = model.cell.pretraining
+    backbone = backbone_network(layers[pretraining], plan.study.dataset.input_size)
+    weights = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model.id]))
+    readout = Dense(weights.kernel, weights.bias)
+    if one.draw is not None:
+        backbone = permuted_network(backbone, plan.backbones[pretraining].key, one.draw)
+        readout = permuted_layer(readout, model.key, one.draw, READOUT)
+    return Network((*backbone.layers, readout), backbone.input_shape)
+
+
 def _compare(
-    plan: Plan, store: Store, model: Model, positions: list[int], network: Network
+    plan: Plan, store: Store, one: Explained, positions: list[int], network: Network
 ) -> Iterator[dict[str, Any]]:
+    model = plan.model[one.model_id]
     images = [plan.selected[position] for position in positions]
     inputs = plan.backbones[model.cell.pretraining].weights.preprocessing(plan.images.pixels[images])
-    stored = _stored_maps(plan, store, model, positions)
+    stored = _stored_maps(plan, store, one, positions)
     with Innvestigate(network, plan.study.relevance.composite) as process:
         again = process.relevance(inputs, [model.labels[image] for image in images]).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
@@ -119,7 +158,7 @@ def _compare(
     errors[~np.isfinite(errors)] = np.nan
     for image, error, r in zip(images, errors, correlations, strict=True):
         yield {
-            "model_id": model.id,
+            "model_id": one.name,
             "image_id": plan.images.ids[image],
             "composite": json.dumps(plan.study.relevance.composite, sort_keys=True),
             "engine": f"{plan.study.relevance.engine} {__version__}",
@@ -129,14 +168,14 @@ def _compare(
         }
 
 
-def _stored_maps(plan: Plan, store: Store, model: Model, positions: list[int]) -> Array:
+def _stored_maps(plan: Plan, store: Store, one: Explained, positions: list[int]) -> Array:
     """Stored maps (map, pixel) in units of the logit."""
     found: dict[int, Array] = {}
     offset = 0
     for c, chunk in enumerate(relevance.chunks(plan)):
         here = [position - offset for position in positions if offset <= position < offset + len(chunk)]
         if here:
-            rows = store.read([relevance.units(plan)[model.id, c]], columns=["map", "max_abs"])
+            rows = store.read([one.unit(plan, c)], columns=["map", "max_abs"])
             scaled = matrix(rows["map"]) * rows["max_abs"].to_numpy()[:, None]
             found |= {offset + row: scaled[row] for row in here}
         offset += len(chunk)

@@ -6,7 +6,16 @@ import pyarrow as pa
 
 from sweep.keys import key_of
 from sweep.plan import Gaps, Plan
-from sweep.stages import features, finetune, images, masking, predictions, relevance, similarity
+from sweep.stages import (
+    features,
+    finetune,
+    images,
+    masking,
+    predictions,
+    randomized,
+    relevance,
+    similarity,
+)
 from sweep.stages.cost import Size, StageCost
 from sweep.stages.stage import Stage
 from sweep.storage.index import index_of
@@ -21,11 +30,19 @@ STAGES: Mapping[str, Stage] = {
         finetune.STAGE,
         predictions.STAGE,
         relevance.STAGE,
+        randomized.STAGE,
         similarity.STAGE,
         masking.STAGE,
     )
 }
 """The stages by name."""
+
+
+def stages_of(plan: Plan) -> dict[str, Stage]:
+    """The stages that a study has, by name: `randomized` only where its control is asked for."""
+    return {
+        name: stage for name, stage in STAGES.items() if name != randomized.CONTROL or randomized.draws(plan)
+    }
 
 
 def stages_from(stage: str) -> list[str]:
@@ -63,7 +80,7 @@ def columns_of(plan: Plan, table: str) -> pa.Schema:
 
 def key_of_study(plan: Plan) -> str:
     """Key of a whole study: the same only if every unit is the same."""
-    return key_of([sorted(unit.key for unit in stage.units(plan)) for stage in STAGES.values()])
+    return key_of([sorted(unit.key for unit in stage.units(plan)) for stage in stages_of(plan).values()])
 
 
 def index_of_study(plan: Plan) -> bytes:
@@ -83,8 +100,13 @@ def with_gaps(plan: Plan, missing: Collection[Unit]) -> Plan:
     absent = set(missing)
     models = {name for name, unit in finetune.model_units(plan).items() if unit in absent}
     maps = {place for place, unit in relevance.units(plan).items() if unit in absent}
+    permuted = {place for place, unit in randomized.units(plan).items() if unit in absent}
     return plan.without(
-        Gaps(plan.gaps.models | models, plan.gaps.maps | {place for place in maps if place[0] not in models})
+        Gaps(
+            plan.gaps.models | models,
+            plan.gaps.maps | {place for place in maps if place[0] not in models},
+            plan.gaps.randomized | {place for place in permuted if place[0] not in models},
+        )
     )
 
 

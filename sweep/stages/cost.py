@@ -74,6 +74,8 @@ class Size:
     """Controls of each source, draws counted."""
     sourceless: int
     """Controls that depend on no source, draws counted."""
+    randomized: int
+    """Draws of the control `randomized`, which takes maps of its own."""
     fills: int
     linear: bool
     """Whether one of the fills is `linear`, which is computed for every mask."""
@@ -186,6 +188,7 @@ def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
         partial_levels=len(counts - {0, pixels}),
         controls=len(controls) - sourceless,
         sourceless=sourceless,
+        randomized=controls.count("randomized"),
         fills=len(study.masking.fills),
         linear="linear" in study.masking.fills,
         cells=study.masking.granularity == "cell",

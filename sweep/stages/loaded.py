@@ -66,6 +66,7 @@ class Loaded:
         """`get` resolves the references of `context`."""
         self.context, self.store, self.get = context, context.store, get
         self.network = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._load_network)
+        self.permuted_network = functools.lru_cache(maxsize=1)(self._permute)
         self.evaluator = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._make_evaluator)
         self.readout = functools.lru_cache(maxsize=KEPT_READOUTS)(self._load_readout)
         self.readouts = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._side_by_side)
@@ -124,6 +125,14 @@ class Loaded:
         size = self.get(self.context.pixels).shape[1]
         return backbone_network(self.get(self.context.layers[backbone]), size)
 
+    def _permute(self, backbone: str, key: str, draw: int) -> Any:
+        """The backbone with its weights permuted for a draw; `key` is the backbone's."""
+        from sweep.models.network import backbone_network
+        from sweep.numerics.permutation import permuted_network
+
+        size = self.get(self.context.pixels).shape[1]
+        return permuted_network(backbone_network(self.get(self.context.layers[backbone]), size), key, draw)
+
     def _make_evaluator(self, backbone: str) -> Any:
         from sweep.numerics.evaluation import Evaluator
 
@@ -153,22 +162,22 @@ class ReferenceEngine:
     """iNNvestigate in a process of its own, kept for as long as the same model is asked for."""
 
     def __init__(self) -> None:
-        self._model: ModelRef | None = None
+        self._of: Any = None
         self._process: Any = None
 
     def maps(
-        self, model: ModelRef, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
+        self, of: Any, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
     ) -> Array:
-        """Maps (image, height, width) of one model."""
+        """Maps (image, height, width) of one model, which `of` tells from all others."""
         from sweep.lrp import Network
         from sweep.lrp.reference import Innvestigate
 
-        if model != self._model:
+        if of != self._of:
             if self._process is not None:
                 self._process.close()
             joined = Network((*backbone.layers, readout), backbone.input_shape)
             self._process = Innvestigate(joined, composite)
-        self._model = None  # where it fails it closes, and the next call is for a new one
+        self._of = None  # where it fails it closes, and the next call is for a new one
         maps: Array = self._process.relevance(inputs, targets)
-        self._model = model
+        self._of = of
         return maps

@@ -20,7 +20,7 @@ from sweep.numerics.controls import other_image
 from sweep.numerics.finite import check_finite, fail_with
 from sweep.numerics.masking import Ranking, removed_count
 from sweep.plan import Model, Plan
-from sweep.stages import finetune, relevance
+from sweep.stages import finetune, randomized, relevance
 from sweep.stages.cost import FILE_BYTES, LINEAR_FLOPS, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef, Reference
 from sweep.stages.stage import Ranker, Rows, Stage, UnitRows, chunked, once_per_plan
@@ -168,6 +168,8 @@ def _maps(plan: Plan, mask: Mask, chunk: int) -> tuple[Unit, ...] | None:
     if not mask.of_model:
         return ()
     wanted = map_chunks_of(plan, chunk)
+    if mask.control == randomized.CONTROL:
+        return randomized.units_of_chunks(plan, mask.source, mask.draw, wanted)
     if mask.control == "other_image":
         first = chunk * CHUNK
         partners = _partners(plan)(mask.source, mask.draw, chunk)
@@ -257,6 +259,7 @@ def _ranks(plan: Plan, store: Store, mask: Mask, chunk: int, ranker: Ranker) -> 
         mean_map=mask.control == "mean_map",
         reverse=mask.control == "reversed",
         rows=rows,
+        drawn_for=mask.name if mask.control == randomized.CONTROL else "",
     )
     return ranker.of_maps(store, maps, ranking)
 
@@ -280,7 +283,7 @@ def _blocks(
 STAGE = Stage(
     name="masking",
     tables=("masked",),
-    made_from=("finetune", "relevance"),
+    made_from=("finetune", "relevance", "randomized"),
     units=lambda plan: [unit for own in units(plan).values() for unit in own],
     inputs=_inputs,
     settings=lambda plan: {"masking": plan.study.model_dump(mode="json")["masking"]},

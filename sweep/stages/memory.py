@@ -14,7 +14,7 @@ from sweep.models.network import backbone_network
 from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
-from sweep.stages import features, masking, relevance, similarity
+from sweep.stages import features, masking, randomized, relevance, similarity
 from sweep.stages.loaded import KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
 
 VALUE = 4
@@ -55,6 +55,7 @@ def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
     return int(
         PROCESS_BYTES * processes
         + sum(weights[:KEPT_BACKBONES])
+        + (weights[0] if randomized.draws(plan) else 0)
         + _readouts(plan, networks)
         + max(stages, _similarity(plan))
     )

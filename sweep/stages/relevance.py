@@ -1,6 +1,6 @@
 """The stage `relevance`: for each model and image a map of how much each pixel contributed to the true class's logit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import numpy as np
 from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.numerics.finite import check_finite, fail_with
-from sweep.plan import Plan
+from sweep.plan import Model, Plan
 from sweep.stages import finetune
 from sweep.stages.cost import FILE_BYTES, MAP_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef
@@ -53,16 +53,30 @@ def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
 
 
 def _cost(size: Size) -> StageCost:
-    count = size.models * ceil(size.mapped / CHUNK)
-    passes = size.mapped * (size.backbones * size.passes_per_image + size.models * size.passes_per_map)
-    written = size.models * size.mapped * size.pixels * MAP_BYTES + count * FILE_BYTES
-    return StageCost("relevance", count, passes, passes * size.mean_flops, bytes=written)
+    return cost_of("relevance", size, 1)
+
+
+def cost_of(stage: str, size: Size, times: int) -> StageCost:
+    """The cost of a stage that maps every image `times` times for every model."""
+    count = times * size.models * ceil(size.mapped / CHUNK)
+    per_image = size.backbones * size.passes_per_image + size.models * size.passes_per_map
+    passes = times * size.mapped * per_image
+    written = times * size.models * size.mapped * size.pixels * MAP_BYTES + count * FILE_BYTES
+    return StageCost(stage, count, passes, passes * size.mean_flops, bytes=written)
 
 
 def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["RelevancePiece"]:
-    """Models that share a backbone share a piece, so that they share its forward pass.
+    yield from pieces_of(plan, missing, lambda model, c: units(plan)[model.id, c])
 
-    iNNvestigate shares nothing and starts a process for each model: there the pieces of a model follow each other.
+
+def pieces_of(
+    plan: Plan, missing: set[Unit], unit_of: Callable[[Model, int], Unit], draw: int | None = None
+) -> Iterator["RelevancePiece"]:
+    """Pieces of work for maps of all models, or, with a `draw`, of the models with their weights permuted.
+
+    `unit_of` names the unit of a model and a chunk of images; those that are `missing` are made. Models that share a
+    backbone share a piece, so that they share its forward pass. iNNvestigate shares nothing and starts a process for each
+    model: there the pieces of a model follow each other.
     """
     settings = plan.study.relevance
     together = settings.engine == "sweep"
@@ -70,16 +84,17 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
         own = [model for model in plan.present if model.cell.pretraining == backbone]
         for models in [own] if together else [[model] for model in own]:
             for c, chunk in enumerate(chunks(plan)):
-                wanted = [model for model in models if units(plan)[model.id, c] in missing]
+                wanted = [model for model in models if unit_of(model, c) in missing]
                 if wanted:
                     yield RelevancePiece(
                         backbone=backbone,
                         images=chunk,
                         models=tuple(finetune.refer(plan, model) for model in wanted),
-                        units=tuple(units(plan)[model.id, c] for model in wanted),
+                        units=tuple(unit_of(model, c) for model in wanted),
                         engine=settings.engine,
                         composite=settings.composite,
                         bias=settings.bias,
+                        permutation=None if draw is None else Permutation(plan.backbones[backbone].key, draw),
                     )
 
 
@@ -99,6 +114,15 @@ STAGE = Stage(
 
 
 @dataclass(frozen=True)
+class Permutation:
+    """Which permutation of the weights maps are made with (`sweep.numerics.permutation`)."""
+
+    backbone_key: str
+    """Draws the backbone's, so that all models on it share the permuted one; a model's key draws its readout's."""
+    draw: int
+
+
+@dataclass(frozen=True)
 class RelevancePiece:
     """Maps of several models on one backbone for the same images."""
 
@@ -110,24 +134,31 @@ class RelevancePiece:
     engine: Literal["sweep", "innvestigate"]
     composite: str | dict[str, Any]
     bias: Literal["innvestigate", "split"]
+    permutation: Permutation | None = None
+    """None for the models as they are."""
 
     def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Propagate the relevance of each model's true class to the pixels."""
         problems: list[str] = []
         for model, unit, (maps, logits) in zip(self.models, self.units, self._maps(loaded), strict=True):
+            named = f"the model {model.id}"
+            if self.permutation:
+                named += f" with its weights permuted (draw {self.permutation.draw})"
             try:
-                check_finite(logits, f"logits of the model {model.id}", loaded.ids(self.images))
-                check_finite(maps, f"maps of the model {model.id}", loaded.ids(self.images))
+                check_finite(logits, f"logits of {named}", loaded.ids(self.images))
+                check_finite(maps, f"maps of {named}", loaded.ids(self.images))
             except WorkError as problem:  # costs this model its maps, and no other
                 problems.append(str(problem))
                 continue
             targets = loaded.targets(model, self.images)
             peaks = np.abs(maps).max(axis=(1, 2))
             normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
+            drawn = {"draw": np.full(len(maps), self.permutation.draw, np.int32)} if self.permutation else {}
             yield UnitRows(
                 unit,
                 {
                     "model_id": [model.id] * len(maps),
+                    **drawn,
                     "image_id": loaded.ids(self.images),
                     "target_class": loaded.classes(model)[targets],
                     "logit": logits[np.arange(len(maps)), targets],
@@ -141,18 +172,21 @@ class RelevancePiece:
 
     def _maps(self, loaded: Loaded) -> Iterator[tuple[Any, Any]]:
         """Maps (image, height, width) and logits (image, class) of each model."""
-        from sweep.lrp import Dense, shared_relevance
+        from sweep.lrp import shared_relevance
+        from sweep.numerics.evaluation import Evaluator
+        from sweep.numerics.readout import Readout
 
         inputs = loaded.inputs(self.backbone, self.images)
-        network = loaded.network(self.backbone)
-        readouts = [loaded.readout(model) for model in self.models]
-        heads = [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts]
+        network, heads = self._networks(loaded)
         targets = np.asarray([loaded.targets(model, self.images) for model in self.models])
         if self.engine == "innvestigate":
-            features = loaded.evaluator(self.backbone).features(inputs).numpy()
-            for model, head, readout, own in zip(self.models, heads, readouts, targets, strict=True):
-                maps = loaded.reference.maps(model, network, head, self.composite, inputs, own)
-                yield maps, readout.logits(features)
+            plain = self.permutation is None
+            evaluator = loaded.evaluator(self.backbone) if plain else Evaluator(network)
+            features = evaluator.features(inputs).numpy()
+            for model, head, own in zip(self.models, heads, targets, strict=True):
+                of = (model, self.permutation)
+                maps = loaded.reference.maps(of, network, head, self.composite, inputs, own)
+                yield maps, Readout(head.kernel, head.bias).logits(features)
         else:
             yield from zip(
                 *shared_relevance(
@@ -167,3 +201,20 @@ class RelevancePiece:
                 ),
                 strict=True,
             )
+
+    def _networks(self, loaded: Loaded) -> tuple[Any, list[Any]]:
+        """The backbone, and the readout of each model as a layer; with their weights permuted where that is asked."""
+        from sweep.lrp import Dense
+
+        readouts = [loaded.readout(model) for model in self.models]
+        heads = [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts]
+        if self.permutation is None:
+            return loaded.network(self.backbone), heads
+        from sweep.numerics.permutation import READOUT, permuted_layer
+
+        draw = self.permutation.draw
+        backbone = loaded.permuted_network(self.backbone, self.permutation.backbone_key, draw)
+        return backbone, [
+            permuted_layer(head, model.key, draw, READOUT)
+            for model, head in zip(self.models, heads, strict=True)
+        ]

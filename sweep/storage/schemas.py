@@ -88,6 +88,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("map", pa.list_(_F), "relevance / max_abs, row by row, channels summed, in [-1, 1]"),
         ]
     ),
+    "randomized": pa.schema(
+        [
+            _field("model_id", _S, "the model whose weights were permuted"),
+            _field("draw", _I, "draw of the permutation, counted from 1"),
+            _field("image_id", _S, "the image"),
+            _field("target_class", _S, "the class whose logit is decomposed"),
+            _field("logit", _F, "that logit of the permuted network"),
+            _field("max_abs", _F, "largest absolute relevance before normalisation, in units of the logit"),
+            _field("height", _I, "rows of the map"),
+            _field("width", _I, "columns of the map"),
+            _field("map", pa.list_(_F), "relevance / max_abs, row by row, channels summed, in [-1, 1]"),
+        ]
+    ),
     "similarity": pa.schema(
         [
             _field("image_id", _S, "the image"),
@@ -118,7 +131,11 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "verification": pa.schema(
         [
-            _field("model_id", _S, "the model whose stored map was computed again"),
+            _field(
+                "model_id",
+                _S,
+                "the model whose stored map was computed again, as 'MODEL.randomized-k' where its weights were permuted",
+            ),
             _field("image_id", _S, "the image"),
             _field("composite", _S, "the composite, as JSON"),
             _field("engine", _S, "what computed the stored map"),

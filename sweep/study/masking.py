@@ -10,9 +10,11 @@ from sweep.study.base import Settings
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Fill = Literal["mean", "linear", "zero", "grey", "noise", "blur"]
-Control = Literal["other_image", "mean_map", "reversed", "blocks", "scattered"]
+Control = Literal["other_image", "mean_map", "randomized", "reversed", "blocks", "scattered"]
 DRAWN_ONCE = ("mean_map", "reversed")
 """Controls in which there is nothing to draw."""
+LEAST_DRAWS: Mapping[str, int] = {"randomized": 3}
+"""How often a control is drawn at least: maps of permuted networks differ much from draw to draw."""
 SOURCELESS: Mapping[str, str] = {"scattered": "random", "blocks": "blocks"}
 """Controls that depend on no source, and what stands for one in the tables, numbered by the draw."""
 
@@ -43,10 +45,10 @@ class Masking(Settings):
         pydantic.BeforeValidator(_several, json_schema_input_type=Control | tuple[Control, ...]),
     ] = ("other_image", "scattered")
     """Masks that remove as many pixels elsewhere: the source's map of another image of another class, its
-    mean map of the other images, the very map with the last pixels first, blocks of 8 x 8 pixels at random, single pixels at
-    random."""
+    mean map of the other images, the source's map of the image with its weights permuted, the very map with the last pixels
+    first, blocks of 8 x 8 pixels at random, single pixels at random."""
     control_draws: Annotated[int, Field(ge=1, le=1000)] = 1
-    """How often what is drawn in a control is drawn."""
+    """How often what is drawn in a control is drawn; `randomized` is drawn three times at least."""
     granularity: Literal["image", "cell"] = "image"
     """Rows of the table `masked`: one per image, or only the count of correct images per source, destination and percent,
     for studies with thousands of models."""
@@ -54,8 +56,11 @@ class Masking(Settings):
     @property
     def drawn_controls(self) -> list[tuple[Control, int]]:
         """Every control with the number of each of its draws."""
-        draws = range(1, self.control_draws + 1)
-        return [(name, draw) for name in self.controls for draw in ((1,) if name in DRAWN_ONCE else draws)]
+        return [(name, draw) for name in self.controls for draw in range(1, self.draws_of(name) + 1)]
+
+    def draws_of(self, control: Control) -> int:
+        """How often a control is drawn; 1 where there is nothing to draw."""
+        return 1 if control in DRAWN_ONCE else max(self.control_draws, LEAST_DRAWS.get(control, 1))
 
     @field_validator("fills", "controls")
     @classmethod

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from sweep.plan import Plan
-from sweep.stages import STAGES
+from sweep.stages import stages_of
 from sweep.storage.store import Store
 from sweep.terminal.progress import time_left
 
@@ -71,7 +71,7 @@ def watch(
 
     Reads only the names of stored units, so it works from any machine that reaches the results.
     """
-    units = {name: stage.units(plan) for name, stage in STAGES.items()}
+    units = {name: stage.units(plan) for name, stage in stages_of(plan).items()}
     stages = {name: Watched(name, len(own)) for name, own in units.items()}
     shown = _Lines(console) if not console.is_terminal else _Bars(console)
     with shown:

@@ -181,7 +181,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
     }
     assert {path.name for path in root.iterdir()} <= {*TABLES, *others}
     for folder, suffix in (
-        *((table, ".parquet") for table in TABLES),
+        *((table, ".parquet") for table in rows_of_tables(plan)),
         ("weights", ".npz"),
         (".stages", ".json"),
     ):

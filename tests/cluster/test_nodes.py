@@ -14,7 +14,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from sweep.plan import make_plan
-from sweep.stages import STAGES, rows_of_tables
+from sweep.stages import rows_of_tables
 from tests.studies import SWEEP, SmallStudy, write_small_study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
@@ -43,7 +43,7 @@ def run(study: SmallStudy, results: str, address: str) -> None:
 def tables(study: SmallStudy, results: str) -> dict[str, list[dict[str, Any]]]:
     root = study.path.parent / results / "small"
     found = {}
-    for table in (name for stage in STAGES.values() for name in stage.tables):
+    for table in rows_of_tables(make_plan(study.path)):
         rows = pq.read_table(root / table).to_pylist()
         found[table] = sorted(
             rows, key=lambda row: [str(value) for value in row.values() if isinstance(value, str | int)]

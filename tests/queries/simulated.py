@@ -205,6 +205,8 @@ def write(study: Study, root: Path) -> None:
         ],
     )
     _write_masked(study, root, images, rng)
+    if "randomized" in study.controls:
+        _write_maps(study, root, images[:3])
     write_index(root)
 
 
@@ -259,6 +261,31 @@ def _write_masked(study: Study, root: Path, images: Sequence[str], rng: np.rando
     if study.granularity == "cell":
         table = _counted(table, {image: i // study.chunk for i, image in enumerate(images)})
     _write_table(root, "masked", table, files=3)
+
+
+def _write_maps(study: Study, root: Path, images: Sequence[str]) -> None:
+    """Write the tables relevance and randomized; the first model's map of the first image is constant."""
+    rng = np.random.default_rng([study.seed, 1])
+    draws = range(1, study.controls["randomized"] + 1)
+    tables: dict[str, list[dict[str, object]]] = {
+        "relevance": [{} for _ in study.models for _ in images],
+        "randomized": [{"draw": draw} for _ in study.models for _ in images for draw in draws],
+    }
+    for name, rows in tables.items():
+        each = len(rows) // (len(study.models) * len(images))
+        for index, row in enumerate(rows):
+            place, image = divmod(index // each, len(images))
+            row |= {
+                "model_id": study.models[place].model_id,
+                "image_id": images[image],
+                "target_class": "x",
+                "logit": 1.0,
+                "max_abs": 1.0,
+                "height": 4,
+                "width": 4,
+                "map": rng.uniform(-1, 1, 16) if place or image else np.full(16, 0.3),
+            }
+        _write(root, name, SCHEMAS[name], rows)
 
 
 def _counted(rows: pa.Table, chunk_of: dict[str, int]) -> pa.Table:

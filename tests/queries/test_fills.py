@@ -21,7 +21,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     study = Study(
         factorial(2, 2, 3),
         fills=("mean", "blur"),
-        controls={"other_image": 2, "mean_map": 1, "reversed": 1},
+        controls={"other_image": 2, "mean_map": 1, "randomized": 3, "reversed": 1},
         n_blocks=2,
         seed=5,
     )
@@ -84,7 +84,7 @@ def test_a_specific_loss_needs_a_control(tmp_path: Path) -> None:
     assert run_query("transfer", str(tmp_path)).num_rows == 0
 
 
-@pytest.mark.parametrize("control", ["other_image", "mean_map", "blocks", "scattered"])
+@pytest.mark.parametrize("control", ["other_image", "mean_map", "randomized", "blocks", "scattered"])
 def test_the_tests_run_on_specific_losses(control: str, several: tuple[Study, Path]) -> None:
     root = str(several[1])
     chosen: dict[str, str | int | float | bool] = {"measure": "specific_loss", "control": control}

@@ -163,3 +163,30 @@ def test_angles_are_classes_as_well(tmp_path: Path) -> None:
     assert [(row["target"], row["choice"], row["n_models"], row["n_wrong"]) for row in answer] == [
         (classes[index], classes[index - 1], 2, 0) for index in range(4)
     ]
+
+
+def test_own_and_permuted_maps_are_correlated_by_model(tmp_path: Path) -> None:
+    study = Study(factorial(2, 1, 2), controls={"randomized": 3}, seed=4)
+    write(study, tmp_path)
+    own, permuted = (pd.read_parquet(tmp_path / table) for table in ("relevance", "randomized"))
+    pairs = permuted.merge(own, on=["model_id", "image_id"], suffixes=("", "_own"))
+    pairs["r"] = [
+        np.nan if np.ptp(a) == 0 else np.corrcoef(np.abs(a), np.abs(b))[0, 1]
+        for a, b in zip(pairs["map_own"], pairs["map"], strict=True)
+    ]
+    draws = pairs.groupby(["model_id", "draw"])["r"].mean().groupby("model_id")
+    got = run_query("randomized", str(tmp_path)).to_pandas().set_index("model_id")
+    assert len(got) == len(study.models)
+    first = study.models[0].model_id
+    assert (got["n_draws"] == 3).all()
+    assert got["n_constant"].to_dict() == {name: 3 * (name == first) for name in got.index}
+    assert (got["n_maps"] + got["n_constant"] == 9).all()
+    for column, expected in (
+        ("pearson", draws.mean()),
+        ("pearson_sd", draws.std()),
+        ("pearson_min", draws.min()),
+        ("pearson_max", draws.max()),
+    ):
+        np.testing.assert_allclose(got[column], expected.loc[got.index], rtol=1e-9, atol=1e-12)
+    write(Study(factorial(1, 1, 2)), tmp_path / "without")
+    assert run_query("randomized", str(tmp_path / "without")).num_rows == 0

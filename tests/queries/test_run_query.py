@@ -25,7 +25,7 @@ NAMES = [query.name for query in list_queries()]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("it's a study")
-    write(Study(factorial(2, 2, 3), controls={"reversed": 1}), folder)
+    write(Study(factorial(2, 2, 3), controls={"reversed": 1, "randomized": 3}), folder)
     return folder
 
 
@@ -115,7 +115,7 @@ def assert_shell_agrees(query: sweep.analysis.queries.Query, root: Path) -> None
         (
             "pairwise",
             {"measure": "specific_loss", "control": "mean_map"},
-            "control is 'mean_map' but the controls of this study are: reversed, scattered",
+            "control is 'mean_map' but the controls of this study are: randomized, reversed, scattered",
         ),
         ("pairwise", {"auc_axis": "cubic"}, "auc_axis is 'cubic' but must be one of: log, linear"),
         (

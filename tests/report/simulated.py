@@ -17,6 +17,7 @@ from sweep.stages import (
     images,
     masking,
     predictions,
+    randomized,
     relevance,
     similarity,
 )
@@ -96,13 +97,20 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
                 for rank, chosen in enumerate(_ranking(draws, model.labels[i], len(model.classes))[:ranks])
             ],
         )
-    for (model_id, c), unit in relevance.units(plan).items():
-        maps = generator("map", model_id, c).normal(size=(len(relevance.chunks(plan)[c]), side * side))
+    mapped: list[tuple[Unit, dict[str, Any], int]] = [
+        *((unit, {"model_id": model}, c) for (model, c), unit in relevance.units(plan).items()),
+        *(
+            (unit, {"model_id": model, "draw": draw}, c)
+            for (model, draw, c), unit in randomized.units(plan).items()
+        ),
+    ]
+    for unit, named, c in mapped:
+        maps = generator("map", *named.values(), c).normal(size=(len(relevance.chunks(plan)[c]), side * side))
         yield (
             unit.path,
             [
                 {
-                    "model_id": model_id,
+                    **named,
                     "image_id": ids[i],
                     "target_class": "any",
                     "logit": 1.0,

@@ -9,7 +9,7 @@ from sweep.plan import Plan, make_plan
 from sweep.runs.failures import failed, record
 from sweep.runs.health import set_damaged_aside
 from sweep.runs.sidecars import FOLDER, UNKNOWN, begin_stage, drift, restore_sidecars, versions
-from sweep.stages import STAGES, all_units
+from sweep.stages import STAGES, all_units, stages_of
 from sweep.storage.checksums import CHECKSUMS, write_files
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
@@ -91,7 +91,7 @@ def test_a_lost_sidecar_is_written_anew_and_says_what_is_not_known(plan: Plan, s
         assert "unknown" in sidecar.read_text()
         assert UNKNOWN.code == "unknown"
     others = {path.name for path in sidecar.parent.glob("*.json")} - {"features.json"}
-    assert others == {f"{stage}.json" for stage in STAGES if stage != "features"}
+    assert others == {f"{stage}.json" for stage in stages_of(plan) if stage != "features"}
 
 
 def test_a_kill_while_files_are_written_leaves_no_wrong_checksum(

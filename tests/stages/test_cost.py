@@ -1,6 +1,7 @@
 """The cost model against what a plan counts itself, and against what the engine does."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +17,9 @@ DEMO = Path(__file__).resolve().parents[2] / "studies" / "demo.yaml"
 SPEED = Speed(1e9, 1e8, 0.01, 10, 2, "two workers, made up")
 
 
-@pytest.mark.parametrize("granularity", ["image", "cell"])
-def test_units_are_those_of_the_plan(small_study: SmallStudy, granularity: str) -> None:
-    for path in (DEMO, small_study.changed(masking={"granularity": granularity}).path):
+@pytest.mark.parametrize("masking", [{}, {"granularity": "cell"}, {"controls": ["randomized"]}])
+def test_units_are_those_of_the_plan(small_study: SmallStudy, masking: dict[str, Any]) -> None:
+    for path in (DEMO, small_study.changed(masking=masking).path):
         plan = make_plan(path)
         costs = stage_costs(size_of(plan, plan.load_layers()))
         assert [cost.stage for cost in costs] == list(STAGES)
@@ -34,6 +35,18 @@ def test_passes_count_what_the_stages_do() -> None:
     assert costs["finetune"].passes == costs["predictions"].passes == costs["similarity"].passes == 0
     # Two passes per image and backbone, and one per map, but for a first layer that needs a single channel.
     assert 2 * 2 * 101 * 0.95 < costs["relevance"].passes - 20 * 101 * 0.97 < 2 * 2 * 101 + 20 * 101 * 0.03
+
+
+def test_maps_of_permuted_networks_cost_what_maps_cost_times_their_draws(small_study: SmallStudy) -> None:
+    masking = {"controls": ["randomized"], "control_draws": 4}
+    plan = make_plan(small_study.changed(masking=masking).path)
+    costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_layers()))}
+    maps, permuted = costs["relevance"], costs["randomized"]
+    assert permuted.passes == pytest.approx(4 * maps.passes)
+    assert permuted.pass_flops == pytest.approx(4 * maps.pass_flops)
+    assert permuted.bytes == pytest.approx(4 * maps.bytes)
+    # Three levels that remove some pixels, six images, two backbones; each of 8 models by its own map and by four others.
+    assert costs["masking"].passes == 8 * (1 + 4) * 3 * 6 * 2
 
 
 @pytest.mark.parametrize(

@@ -35,3 +35,11 @@ def test_two_backbones_are_kept_and_no_more(small_study: SmallStudy) -> None:
     kernels = 4 * 14_710_464
     assert two - one > 2 * kernels
     assert three - two < kernels / 2
+
+
+def test_one_permuted_network_more_is_held_where_a_control_needs_it(small_study: SmallStudy) -> None:
+    wide = {"pretraining": {"first": "random:1"}}
+    plain = of(small_study.changed(factors=wide))
+    permuted = of(small_study.changed(factors=wide, masking={"controls": ["randomized", "scattered"]}))
+    kernels = 4 * 14_710_464
+    assert permuted - plain > 2 * kernels

@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from sweep.plan import Plan, make_plan
-from sweep.stages import STAGES, all_units, finetune, made_from, relevance, similarity, stages_from, with_gaps
+from sweep.stages import (
+    STAGES,
+    all_units,
+    finetune,
+    made_from,
+    relevance,
+    similarity,
+    stages_from,
+    stages_of,
+    with_gaps,
+)
 from sweep.storage.store import Unit
 from tests.studies import SmallStudy
 
@@ -22,7 +32,7 @@ def labels(plan: Plan, stage: str) -> set[str]:
 
 
 def test_every_unit_of_a_stage_is_named_once_with_units_of_the_stages_before(plan: Plan) -> None:
-    for stage in STAGES.values():
+    for stage in stages_of(plan).values():
         named = list(stage.inputs(plan))
         units = stage.units(plan)
         assert sorted(unit.path for unit, _ in named) == sorted(unit.path for unit in units)
@@ -123,8 +133,16 @@ def test_a_seed_below_the_others_renews_pairs_alone(small_study: SmallStudy) -> 
 
 def test_a_stage_takes_along_what_is_made_from_it() -> None:
     assert stages_from("images") == list(STAGES)
-    assert stages_from("finetune") == ["finetune", "predictions", "relevance", "similarity", "masking"]
+    assert stages_from("finetune") == [
+        "finetune",
+        "predictions",
+        "relevance",
+        "randomized",
+        "similarity",
+        "masking",
+    ]
     assert stages_from("relevance") == ["relevance", "similarity", "masking"]
+    assert stages_from("randomized") == ["randomized", "masking"]
     for last in ("predictions", "similarity", "masking"):
         assert stages_from(last) == [last]
 

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from sweep.plan import Plan, make_plan
-from sweep.stages import STAGES, columns_of, images
+from sweep.stages import columns_of, images, stages_of
 from sweep.storage.store import Store
 from sweep.terminal.progress import time_left
 from sweep.terminal.watch import STILL, WINDOW, Watched, watch
@@ -71,11 +71,10 @@ def test_plain_lines_tell_every_stage_as_it_moves_and_end_by_themselves(small_st
     story = Story(lambda: None, lambda: None, lambda: simulate(plan, store))
     watch(plan, store, Console(file=output, width=200), story.clock, story.sleep)
     lines = output.getvalue().splitlines()
-    assert lines[: len(STAGES)] == [f"{name}: 0/{len(STAGES[name].units(plan))}" for name in STAGES]
-    assert lines[len(STAGES)] == f"nothing new for {STILL:.0f} s: is a `sweep run` at work?"
-    assert lines[len(STAGES) + 1 : -1] == [
-        f"{n}: {len(STAGES[n].units(plan))}/{len(STAGES[n].units(plan))}" for n in STAGES
-    ]
+    counts = {name: len(stage.units(plan)) for name, stage in stages_of(plan).items()}
+    assert lines[: len(counts)] == [f"{name}: 0/{count}" for name, count in counts.items()]
+    assert lines[len(counts)] == f"nothing new for {STILL:.0f} s: is a `sweep run` at work?"
+    assert lines[len(counts) + 1 : -1] == [f"{name}: {count}/{count}" for name, count in counts.items()]
     assert lines[-1] == "complete"
     assert not story.events
 
