@@ -70,10 +70,10 @@ def deleted_experiment(name: str, experiment_id: str) -> str:
     )
 
 
-def _schema(match: re.Match[str], uri: str) -> str:
+def other_schema(found: str, uri: str) -> str:
+    """What to do about a database whose schema is that of another version of MLflow; `found` is its revision."""
     import mlflow
 
-    found = match["found"] or match["lost"]
     versions = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
     if any(versions.glob(f"{found}_*.py")):
         return (
@@ -106,7 +106,7 @@ FINAL, PASSING = True, False
 _KNOWN: tuple[tuple[str, Callable[[re.Match[str], str], str], bool], ...] = (
     (
         r"database schema \(found version (?P<found>\w+)|Can't locate revision identified by '(?P<lost>\w+)'",
-        _schema,
+        lambda match, uri: other_schema(match["found"] or match["lost"], uri),
         FINAL,
     ),
     (r"ModuleNotFoundError: No module named '(?P<module>\w+)", _driver, FINAL),

@@ -44,11 +44,20 @@ def revised(source: Path, target: Path, revision: str) -> str:
     return f"sqlite:///{target}"
 
 
-def test_a_database_of_an_older_mlflow(study: Study, empty_database: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacking", [False, True])
+def test_a_database_of_an_older_mlflow(
+    study: Study, empty_database: Path, tmp_path: Path, lacking: bool
+) -> None:
     uri = revised(empty_database, tmp_path / "older.db", "acf3f17fdcc7")
+    if lacking:  # MLflow would migrate it without a word then
+        with sqlite3.connect(tmp_path / "older.db") as database:
+            database.execute("DROP TABLE input_tags")
+        database.close()
+    before = (tmp_path / "older.db").read_bytes()
     line = told_at(uri, study)
     assert "made by an older MLflow than is installed" in line
     assert f"mlflow db upgrade '{uri}'" in line
+    assert (tmp_path / "older.db").read_bytes() == before
 
 
 @pytest.mark.parametrize("lacking", [False, True])
