@@ -3,10 +3,11 @@
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +52,34 @@ class Machines:
     def laptop(self, *command: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run a command on the laptop, in this environment and a home of its own."""
         return subprocess.run(
-            ["nsenter", f"--target={self.process}", "--mount", "--net", "--pid", f"--wd={cwd}", *command],
+            self._entering(command, cwd),
             env=os.environ | self.environment,
             capture_output=True,
             text=True,
             check=False,
             timeout=timeout,
         )
+
+    @contextmanager
+    def start(self, *command: str, cwd: Path) -> Iterator[None]:
+        """Let a command run on the laptop until the block ends, in a terminal of its own that is closed then."""
+        process = subprocess.Popen(
+            self._entering(command, cwd),
+            env=os.environ | self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+    def _entering(self, command: Sequence[str], cwd: Path) -> list[str]:
+        """The command, to be run on the laptop."""
+        return ["nsenter", f"--target={self.process}", "--mount", "--net", "--pid", f"--wd={cwd}", *command]
 
     @property
     def environment(self) -> dict[str, str]:
