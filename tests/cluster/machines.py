@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 SCRIPT = Path(__file__).with_suffix(".sh")
-HEAD, WORKER = "10.77.0.1", "10.77.0.2"
+HEAD, WORKER, LAPTOP = "10.77.0.1", "10.77.0.2", "10.77.0.254"
 PROGRAMS = ("ip", "ss", "sshd", "ssh", "ssh-keygen", "rsync", "curl", "unshare", "nsenter")
 NAMESPACES = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 NEEDS_DASHBOARD = pytest.mark.skipif(
@@ -39,6 +39,8 @@ class Machines:
     folder: Path
     process: int
     """The first process of the laptop, which all others end with."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment of the laptop's commands, besides what every laptop has."""
 
     def home(self, machine: str) -> Path:
         """Home folder of the only user on a machine: laptop, head, worker."""
@@ -87,13 +89,15 @@ class Machines:
         binaries = Path(sys.executable).parent
         return {
             "HOME": str(self.home("laptop")),
-            "PATH": f"{binaries}:{os.environ['PATH']}",
+            "PATH": f"{self.home('laptop')}/bin:{binaries}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
+            **self.variables,
         }
 
     def on(self, address: str, command: str) -> str:
         """What a command prints that is run by SSH."""
-        done = self.laptop("ssh", "-i", str(self.key), f"root@{address}", command, cwd=self.folder)
+        ssh = str(shutil.which("ssh"))
+        done = self.laptop(ssh, "-i", str(self.key), f"root@{address}", command, cwd=self.folder)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -110,8 +114,8 @@ def skip_without_namespaces() -> None:
 
 
 @contextmanager
-def machines(folder: Path) -> Iterator[Machines]:
-    """Make the machines in `folder`."""
+def machines(folder: Path, variables: dict[str, str] | None = None) -> Iterator[Machines]:
+    """Make the machines in `folder`; `variables` are added to the laptop's environment."""
     _furnish(folder)
     Path("/tmp/ray").mkdir(exist_ok=True)
     log = folder / "log"
@@ -125,7 +129,7 @@ def machines(folder: Path) -> Iterator[Machines]:
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         [first] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield Machines(folder, int(first))
+        yield Machines(folder, int(first), variables or {})
     finally:
         process.kill()
         process.wait()
