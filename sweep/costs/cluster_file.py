@@ -47,7 +47,7 @@ def read_cluster_file(path: Path) -> ClusterFile:
             f"{path}: cannot be read: {error.strerror}; name a cluster file (infra/*.yaml)"
         ) from None
     provider = _mapping(path, content, "provider").get("type")
-    if provider not in DISK_DOLLARS:
+    if not isinstance(provider, str) or provider not in DISK_DOLLARS:
         raise InputError(
             f"{path}: provider.type: rents no machines ({provider}); prices are known for aws and gcp"
         )
