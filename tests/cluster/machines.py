@@ -51,7 +51,7 @@ class Machines:
         """The key that opens the machines."""
         return self.home("laptop") / ".ssh" / "relevance-sweep"
 
-    def laptop(self, *command: str, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def laptop(self, *command: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """Run a command on the laptop, in this environment and a home of its own."""
         return subprocess.run(
             self._entering(command, cwd),
@@ -78,6 +78,20 @@ class Machines:
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
+
+    @contextmanager
+    def cut(self, machine: str) -> Iterator[None]:
+        """Cut a machine's link until the block ends."""
+
+        def set_link(state: str) -> None:
+            done = self.laptop("ip", "link", "set", machine, state, cwd=self.folder)
+            assert done.returncode == 0, done.stderr
+
+        set_link("down")
+        try:
+            yield
+        finally:
+            set_link("up")
 
     def _entering(self, command: Sequence[str], cwd: Path) -> list[str]:
         """The command, to be run on the laptop."""

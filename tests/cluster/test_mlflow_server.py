@@ -89,7 +89,9 @@ def test_records_outlive_the_server_and_the_head(bucket: str, port: int, tmp_pat
     assert keeper(tmp_path)["process"] == first["process"]
     client.log_metric(run, "loss", 0.25, step=1)
 
-    time.sleep(6)  # a server that has answered once is given up after three looks, a new one after three minutes
+    time.sleep(
+        6
+    )  # a server that has answered once is given up after three looks, a new one after three minutes
     os.killpg(keeper(tmp_path)["server"], signal.SIGSTOP)  # it is there, and does not answer
     stopped = keeper(tmp_path)["server"]
     until(lambda: keeper(tmp_path)["server"] != stopped and answers(port))

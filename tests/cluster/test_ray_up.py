@@ -82,6 +82,12 @@ def wait_for(seconds: float, what: str, problem: Callable[[], object]) -> None:
         time.sleep(1)
 
 
+def joined(network: Machines) -> str:
+    """Nothing where both machines are in the cluster, otherwise what Ray says of it."""
+    said = type_in(network, f"ray exec {FILE} 'ray status'")
+    return "" if "/2.0 CPU" in said else said
+
+
 def left(network: Machines, address: str) -> set[str]:
     """Processes and ports of a machine, without SSH's and the shell that the machine hangs on."""
     lines = network.on(address, "ps -eo args").splitlines()[1:]
@@ -105,9 +111,14 @@ def _possible() -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """Four models."""
+    """Four models, and masking that takes longer than a worker may be later than the other."""
     small = write_small_study(tmp_path_factory.mktemp("study"))
-    return small.changed(factors={"seed": [1]})
+    return small.changed(
+        dataset={"input_size": 64},
+        factors={"seed": [1]},
+        relevance={"images": {"where": {}}},
+        masking={"percents": list(range(0, 101, 5))},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +141,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, by_one_machine: object) ->
             (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
         (made.home("worker") / ".bashrc").write_text("umask 027\n")
         type_in(made, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
-        wait_for(
-            JOINED,
-            "the worker did not join",
-            lambda: "/2.0 CPU" not in (said := type_in(made, f"ray exec {FILE} 'ray status'")) and said,
-        )
+        wait_for(JOINED, "the worker did not join", lambda: joined(made))
         yield made
 
 
@@ -175,6 +182,53 @@ def test_a_study_is_submitted_and_seen_through_the_tunnel(network: Machines, tmp
     assert json.loads(said[said.rindex('{\n  "experiment"') :])["experiment"]["name"] == "small"
     rows = rows_of_tables(make_plan(study.path))
     assert {name: len(found) for name, found in tables(study, "three").items()} == rows
+
+
+def test_a_cut_link_costs_a_node_and_no_study(network: Machines, tmp_path: Path) -> None:
+    """For a minute the worker is out of reach, in the midst of masking; it goes on writing, and nobody hears of it."""
+    study = write_small_study(tmp_path).changed(
+        dataset={"input_size": 96},
+        relevance={"images": {"where": {}}},
+        masking={"percents": list(range(101))},
+    )
+    masked = tmp_path / "cut" / "small" / "masked"
+    run = f"cd {tmp_path} && sweep run study.yaml --results cut --address auto"
+    with ThreadPoolExecutor() as background:
+        running = background.submit(type_in, network, f"ray exec {FILE} '{run}'")
+        wait_for(400, "nothing is masked", lambda: not running.done() and not list(masked.glob("*.parquet")))
+        with network.cut("worker"):
+            assert not running.done()
+            time.sleep(60)
+            assert not running.done(), "it was done before the cut was over"
+        running.result()
+    rows = rows_of_tables(make_plan(study.path))
+    assert {name: len(found) for name, found in tables(study, "cut").items()} == rows
+    wait_for(JOINED, "the worker did not come back", lambda: joined(network))
+
+
+def test_a_stranger_gets_nothing_from_outside(network: Machines) -> None:
+    """Another machine on the network of the two, without the token: no page, no call, on no port."""
+
+    def scan(*options: str) -> list[dict[str, Any]]:
+        command = [sys.executable, str(Path(__file__).with_name("strangers.py")), *options, HEAD, WORKER]
+        done = network.laptop(*command, cwd=ROOT, timeout=600)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    found = scan()
+    ports = {(one["address"], one["port"]) for one in found}
+    assert {(HEAD, 22), (WORKER, 22), (HEAD, 6379)} <= ports
+    assert not {5000, 8265} & {port for _, port in ports}
+    answers = [
+        f"{one['address']}:{one['port']} {name} {status}"
+        for one in found
+        for name, status in {**one["pages"], **one["calls"]}.items()
+        if status not in (None, 401, 403, "UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE")
+    ]
+    assert answers == []
+    # Those that have the token are answered, so the calls are the right ones.
+    token = (network.home("laptop") / ".ray" / "auth_token").read_text().strip()
+    assert "OK" in {status for one in scan("--token", token) for status in one["calls"].values()}
 
 
 def test_nothing_is_left_of_the_cluster_in_the_end(network: Machines) -> None:
