@@ -1,5 +1,6 @@
 """Money: cluster files are read as they stand, the bill is hours times prices, and `sweep plan` says it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_plan_says_what_a_cluster_costs(small_study: SmallStudy) -> None:
     said = sweep("plan", small_study.path, "--cluster", INFRA / "ray-cluster.yaml", cwd=folder)
     assert said.returncode == 0, said.stderr
     assert "4 x a10g at 40%" in said.stdout
-    assert "g5.xlarge  spot" in said.stdout
+    assert re.search(r"^gpu_spot +g5\.xlarge +spot +4 ", said.stdout, re.MULTILINE)
     assert "Look up today's." in said.stdout
     assert "taken back 0.05 times an hour (an assumption; --interruptions), that adds" in said.stdout
     refusals: tuple[tuple[list[str | Path], str], ...] = (
