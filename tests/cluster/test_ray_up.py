@@ -232,6 +232,11 @@ def test_a_stranger_gets_nothing_from_outside(network: Machines) -> None:
     assert "OK" in {status for one in scan("--token", token) for status in one["calls"].values()}
 
 
+def test_the_token_is_for_its_user_alone(network: Machines) -> None:
+    for address in (HEAD, WORKER):
+        assert network.on(address, "stat -c %a ~/.ray/auth_token").strip() == "600"
+
+
 def test_nothing_is_left_of_the_cluster_in_the_end(network: Machines) -> None:
     assert left(network, HEAD)
     assert left(network, WORKER)
