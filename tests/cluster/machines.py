@@ -105,6 +105,7 @@ class Machines:
             "HOME": str(self.home("laptop")),
             "PATH": f"{self.home('laptop')}/bin:{binaries}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
+            "TMPDIR": str(self.folder / "laptop" / "tmp"),  # `ray up` keeps there what it has looked up
             **self.variables,
         }
 
@@ -156,6 +157,7 @@ def _furnish(folder: Path) -> None:
         home = folder / machine / "home"
         (home / ".ssh").mkdir(parents=True)
         (folder / machine / "ray").mkdir()
+        (folder / machine / "tmp").mkdir()
         root = f"root:x:0:0:root:{home}:/bin/bash"
         others = [line for line in accounts if not line.startswith("root:")]
         (folder / machine / "passwd").write_text("\n".join([root, *others, ""]))
