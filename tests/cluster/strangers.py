@@ -68,7 +68,7 @@ def open_ports(address: str) -> Iterator[int]:
 
 def page(address: str, port: int, method: str, path: str) -> int | None:
     """Status of an answer by HTTP; None where there is none."""
-    asking = HTTPConnection(address, port, timeout=1)
+    asking = HTTPConnection(address, port, timeout=5)
     try:
         asking.request(method, path)
         return asking.getresponse().status
@@ -84,7 +84,7 @@ def call(address: str, port: int, name: str, token: str | None) -> str:
     with grpc.insecure_channel(f"{address}:{port}") as channel:
         ask = channel.unary_unary(name, request_serializer=bytes, response_deserializer=bytes)
         try:
-            ask(b"", timeout=1, metadata=metadata)
+            ask(b"", timeout=5, metadata=metadata)
         except grpc.RpcError as error:
             return str(error.code().name)
     return "OK"
