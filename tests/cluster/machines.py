@@ -51,7 +51,7 @@ class Machines:
         """The key that opens the machines."""
         return self.home("laptop") / ".ssh" / "relevance-sweep"
 
-    def laptop(self, *command: str, cwd: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def laptop(self, *command: str, cwd: Path, timeout: float = 1100) -> subprocess.CompletedProcess[str]:
         """Run a command on the laptop, in this environment and a home of its own."""
         return subprocess.run(
             self._entering(command, cwd),

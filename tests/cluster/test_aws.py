@@ -69,7 +69,7 @@ def type_in(network: Machines, command: str) -> str:
     """Type a command on the laptop, in the checkout, as infra/README.md has it."""
     path = network.folder / "cluster.yaml"
     command = command.replace(FILE, str(path)).replace("BUCKET", "bucket")
-    done = network.laptop("bash", "-c", f"set -e\n{command}", cwd=ROOT, timeout=600)
+    done = network.laptop("bash", "-c", f"set -e\n{command}", cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
