@@ -36,6 +36,8 @@ CALLS = (
 )
 """One of each of the services that Ray 2.60 listens with; an empty message is a valid request to all of them."""
 
+HARMLESS = CALLS[:3]
+"""Calls that change nothing where they are answered."""
 NOTHING = (None, 401, 403, "UNAUTHENTICATED", "UNIMPLEMENTED", "UNAVAILABLE")
 """Answers that give a stranger nothing: no such service, or who are you?"""
 
@@ -52,7 +54,10 @@ def main() -> None:
                 "address": address,
                 "port": port,
                 "pages": {f"{method} {path}": page(address, port, method, path) for method, path in PAGES},
-                "calls": {name: call(address, port, name, given.token) for name in CALLS},
+                "calls": {
+                    name: call(address, port, name, given.token)
+                    for name in (HARMLESS if given.token else CALLS)
+                },
             }
             sys.stdout.write(json.dumps(found) + "\n")
 
