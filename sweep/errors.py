@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 HIDDEN = "***"
 """Stands for a password wherever an address is shown or stored."""
-SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "RAY_AUTH_TOKEN",
+)
 """Environment variables whose values are never shown."""
 _PASSWORD = re.compile(r"(?<=://)[^\s/:@'\"]*:[^\s'\"]*@")
 """User and password before the host of an address; MLflow's databases take a '/' and an '@' inside the password."""

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {*BASE, "agreement", "study", "data", "models", "lrp"},
     "parcel": {*BASE, "study", "data", "models"},
     "stages": {*BASE, "study", "plan", "data", "models", "lrp", "numerics", "storage"},
+    "costs": {*BASE, "study", "stages"},
     "analysis": {*BASE, "plan", "stages", "storage"},
     "statistics": {*BASE},
     "terminal": {*BASE, "plan", "stages", "storage"},

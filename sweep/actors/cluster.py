@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # not in its stubs
 from ray.exceptions import RayError
 
 import sweep
@@ -29,12 +31,10 @@ def cluster(address: str | None) -> Iterator[bool]:
     Gives whether a cluster was joined, which may have more nodes to offer than it has now.
     Raises InputError where no cluster can be joined at the address, WorkError where Ray does not start here.
     """
-    # A local start may otherwise write a token that later clusters on the machine refuse to work without.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
     found = cluster_address(address)
-    with nullcontext() if found else folder_for_ray():
+    with _token(of_our_own=not found), nullcontext() if found else folder_for_ray():
         try:
             # Ray's workers look for modules in the folder where it is started: in the package's, not in the user's, where a
             # file may have the name of a module.
@@ -51,6 +51,38 @@ def cluster(address: str | None) -> Iterator[bool]:
             yield found is not None
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _token(of_our_own: bool) -> Iterator[None]:
+    """Decide who may talk to Ray, unless the user has, until the block ends.
+
+    Ray's ports are open to the network, and whoever may use them runs code here. So a Ray of our own takes a token that
+    this process and its children know and no file holds; one that Ray wrote would be asked for by later clusters, too.
+    A cluster that is joined is taken for one without a token.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        yield
+        return
+    before = os.environ.get("RAY_AUTH_TOKEN")
+    os.environ["RAY_AUTH_MODE"] = "token" if of_our_own else "disabled"
+    if of_our_own:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    _read_environment()
+    try:
+        yield
+    finally:
+        del os.environ["RAY_AUTH_MODE"]
+        os.environ.pop("RAY_AUTH_TOKEN", None)
+        if before is not None:
+            os.environ["RAY_AUTH_TOKEN"] = before
+        _read_environment()
+
+
+def _read_environment() -> None:
+    """Let Ray look at its environment again, which it does once when it is imported."""
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
 
 
 @contextmanager

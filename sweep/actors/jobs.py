@@ -65,7 +65,7 @@ class Jobs:
             ) from None
         except ConnectionError:
             raise InputError(
-                f"{place}: nothing answers there; open the way with `ray dashboard CLUSTER.yaml` in another "
+                f"{place}: nothing answers there; open the way with `ray attach CLUSTER.yaml -p 8265` in another "
                 "terminal, or correct the address"
             ) from None
         except (OSError, RuntimeError, ValueError) as error:

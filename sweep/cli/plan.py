@@ -11,8 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from sweep.cli.money import print_bill
 from sweep.cli.options import address_option, open_study, results_option, say_notes, study_argument
 from sweep.cli.study import show
+from sweep.costs import bill, read_cluster_file
 from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
 from sweep.models.weights import Layers
@@ -39,6 +41,19 @@ MANY_FILES = 200_000
 @click.option("--images", type=click.IntRange(min=2), help="What if it had so many images?")
 @click.option("--gpu", type=click.Choice(sorted(PEAK_FLOPS)), help="What if it ran on GPUs of this kind?")
 @click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What would it cost there? (infra/*.yaml)",
+)
+@click.option(
+    "--interruptions",
+    type=click.FloatRange(0, 60),
+    default=0.05,
+    show_default=True,
+    help="How often each spot machine of --cluster is taken back, per hour.",
+)
 def plan(
     study: Path,
     results: str,
@@ -48,6 +63,8 @@ def plan(
     images: int | None,
     gpu: str | None,
     gpus: int,
+    cluster: Path | None,
+    interruptions: float,
 ) -> None:
     """Check a study and show what it comes to and what it will cost, without beginning it.
 
@@ -55,7 +72,13 @@ def plan(
     sweep plan studies/umist.yaml
     sweep plan studies/umist.yaml --no-time
     sweep plan studies/vpnl.yaml --models 10000 --gpu a100 --gpus 8
+    sweep plan studies/umist.yaml --cluster infra/ray-cluster.yaml
     """
+    rented = read_cluster_file(cluster) if cluster else None
+    if rented:
+        if gpu:
+            raise InputError("--gpu, --cluster: the cluster file names the GPUs; leave --gpu out")
+        gpu, gpus = rented.workers.kind.gpu, rented.workers.kind.gpus * rented.workers.most
     planned, store = open_study(study, results)
     if timed or gpu:
         from sweep.actors.address import check_address
@@ -76,6 +99,8 @@ def plan(
         )
     costs = [cost for cost in stage_costs(size) if cost.stage in stages_of(planned)]
     _print_costs(costs, speed)
+    if rented and speed:
+        print_bill(bill(costs, speed, rented, interruptions))
     if costs[-1].units > MANY_FILES and not size.cells:
         fewer = stage_costs(replace(size, cells=True))[-1].units
         click.echo(

@@ -13,7 +13,7 @@ from sweep.parcel import pack
 from sweep.study import load_study
 
 DASHBOARD = "http://127.0.0.1:8265"
-"""Where `ray dashboard` brings a cluster's job server to."""
+"""Where `ray attach -p 8265` brings a cluster's job server to."""
 
 
 @click.command()
@@ -23,7 +23,7 @@ DASHBOARD = "http://127.0.0.1:8265"
     default=DASHBOARD,
     show_default=True,
     metavar="URL",
-    help="Dashboard of the Ray cluster, as `ray dashboard CLUSTER.yaml` brings it here.",
+    help="Dashboard of the Ray cluster, as `ray attach CLUSTER.yaml -p 8265` brings it here.",
 )
 @results_option
 @click.option("--follow", is_flag=True, help="Show what the run prints, until it ends.")

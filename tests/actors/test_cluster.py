@@ -1,5 +1,6 @@
 """Which Ray cluster a run works on, and what is told where it can join none."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from sweep.actors.address import check_address, cluster_address
 from sweep.actors.cluster import is_joined
 from sweep.errors import InputError
+from tests.cluster.strangers import CALLS, HARMLESS, NOTHING, PAGES, call, page
 
 HOLD = """
 import os, sys
@@ -29,6 +31,25 @@ import ray
 from sweep.cli.invocation import invoke
 ray.__version__ = "2.59.1"
 sys.exit(invoke(sys.argv[1:]))
+"""
+
+
+OPEN = """
+import json, os, sys
+import psutil, ray
+from sweep.actors.cluster import cluster
+with cluster(None):
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    ours = psutil.Process().children(recursive=True)
+    ports = {
+        (one.laddr.ip, one.laddr.port)
+        for process in ours for one in process.net_connections("tcp") if one.status == "LISTEN"
+    }
+    print(json.dumps([ray.util.get_node_ip_address(), sorted(ports), os.environ["RAY_AUTH_TOKEN"]]), flush=True)
+    sys.stdin.read()
+assert not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} & set(os.environ)
+with cluster(None):
+    assert ray.get(ray.remote(lambda: 2).remote()) == 2
 """
 
 
@@ -79,6 +100,33 @@ def test_a_run_has_a_ray_of_its_own_which_no_other_version_joins(tmp_path: Path)
         r"3\.11\.\d+; install the same Ray and Python here as there",
         line,
     )
+
+
+def test_a_ray_of_its_own_answers_nobody_else(tmp_path: Path) -> None:
+    """Its ports are open to the network; without its token, which no file holds, no page and no call is answered."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    with subprocess.Popen(
+        [sys.executable, "-c", OPEN],
+        env=environment | {"HOME": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        own, ports, token = json.loads(process.stdout.readline())
+        answers: list[tuple[int, str, int | str | None]] = []
+        with_token: set[str] = set()
+        for host, port in ports:
+            address = own if host in ("0.0.0.0", "::") else host
+            answers += [(port, path, page(address, port, method, path)) for method, path in PAGES]
+            answers += [(port, name, call(address, port, name, None)) for name in CALLS]
+            with_token |= {call(address, port, name, token) for name in HARMLESS}
+        process.communicate(timeout=100)
+    assert process.returncode == 0
+    assert [one for one in answers if one[2] not in NOTHING] == []
+    assert "UNAUTHENTICATED" in {status for *_, status in answers}
+    assert "OK" in with_token
+    assert not list(tmp_path.rglob("auth_token"))
 
 
 def _small(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def refusal(study: Path, *options: str, capsys: pytest.CaptureFixture[str]) -> s
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://127.0.0.1:1", "nothing answers there; open the way with `ray dashboard"),
+        ("http://127.0.0.1:1", "nothing answers there; open the way with `ray attach"),
         ("http://no-such-host.invalid:8265", "nothing answers there"),
         ("127.0.0.1:6379", "jobs are submitted to Ray's dashboard; write http://HOST:8265"),
         ("ray://127.0.0.1:10001", "jobs are submitted to Ray's dashboard"),

@@ -5,11 +5,13 @@ file: the addresses, user and key; the set-up, which takes the environment that 
 CPU for each machine. The commands are those of infra/README.md.
 """
 
+import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,15 @@ import yaml
 from sweep.plan import make_plan
 from sweep.stages import rows_of_tables
 from tests.cluster.machines import HEAD, NEEDS_DASHBOARD, WORKER, Machines, machines, skip_without_namespaces
+from tests.cluster.strangers import NOTHING
 from tests.cluster.test_nodes import assert_alike, tables
 from tests.studies import SmallStudy, sweep, write_small_study
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[2]
 FILE = "infra/ray-cluster-local.yaml"
-JOINED = 120.0
+README = ROOT / "infra" / "README.md"
+JOINED = 300.0
 """Seconds that the worker may take to join after `ray up` has come back."""
 GONE = 30.0
 """Seconds that a process may take to be gone after it was ended."""
@@ -66,8 +70,7 @@ def type_in(network: Machines, *commands: str) -> str:
 
 def in_readme(opening: str) -> str:
     """The block of commands of infra/README.md that opens with these words."""
-    text = (ROOT / "infra" / "README.md").read_text()
-    blocks: list[str] = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    blocks: list[str] = re.findall(r"```sh\n(.*?)```", README.read_text(), re.DOTALL)
     [found] = [block for block in blocks if block.startswith(opening)]
     return found
 
@@ -78,6 +81,12 @@ def wait_for(seconds: float, what: str, problem: Callable[[], object]) -> None:
     while found := problem():
         assert time.monotonic() < deadline, f"{what}: {found}"
         time.sleep(1)
+
+
+def joined(network: Machines) -> str:
+    """Nothing where both machines are in the cluster, otherwise what Ray says of it."""
+    said = type_in(network, f"ray exec {FILE} 'ray status'")
+    return "" if "/2.0 CPU" in said else said
 
 
 def left(network: Machines, address: str) -> set[str]:
@@ -103,9 +112,14 @@ def _possible() -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """Four models."""
+    """Four models, and masking that takes longer than a worker may be later than the other."""
     small = write_small_study(tmp_path_factory.mktemp("study"))
-    return small.changed(factors={"seed": [1]})
+    return small.changed(
+        dataset={"input_size": 64},
+        factors={"seed": [1]},
+        relevance={"images": {"where": {}}},
+        masking={"percents": list(range(0, 101, 5))},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +142,7 @@ def network(tmp_path_factory: pytest.TempPathFactory, by_one_machine: object) ->
             (made.home(machine) / "sweep-venv").symlink_to(sys.prefix)
         (made.home("worker") / ".bashrc").write_text("umask 027\n")
         type_in(made, in_readme("export RAY_AUTH_MODE"), f"ray up --yes {FILE}")
-        wait_for(
-            JOINED,
-            "the worker did not join",
-            lambda: "/2.0 CPU" not in (said := type_in(made, f"ray exec {FILE} 'ray status'")) and said,
-        )
+        wait_for(JOINED, "the worker did not join", lambda: joined(made))
         yield made
 
 
@@ -148,21 +158,83 @@ def test_a_study_on_two_machines_gives_the_tables_of_one(
     assert by_workers == {0o644, WRITTEN_BY_WORKER}
 
 
+@contextmanager
+def tunnel(network: Machines) -> Iterator[None]:
+    """The way to the head, as infra/README.md opens it, with a keyboard at which nobody types."""
+    [attach] = re.findall(r"^ray attach infra/ray-cluster-local.*$", README.read_text(), re.MULTILINE)
+    attach = attach.replace(FILE, str(cluster_file(network)))
+    with network.start("bash", "-c", f"sleep 900 | {attach}", cwd=ROOT):
+        yield
+
+
 @NEEDS_DASHBOARD
-def test_a_study_is_submitted_through_the_dashboard(network: Machines, tmp_path: Path) -> None:
+def test_a_study_is_submitted_and_seen_through_the_tunnel(network: Machines, tmp_path: Path) -> None:
     study = write_small_study(tmp_path).changed(factors={"seed": [1], "task": ["identity"]})
     submit = in_readme("sweep submit").replace("studies/demo.yaml", str(study.path))
-    said = type_in(
-        network,
-        f"setsid ray dashboard {FILE} >/dev/null 2>&1 &",
-        "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
-        submit.replace("/srv/results", str(tmp_path / "three")),
-        "kill -- -$!",  # with its SSH, as Ctrl-C in its terminal would
-    )
+    with tunnel(network):
+        said = type_in(
+            network,
+            "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
+            submit.replace("/srv/results", str(tmp_path / "three")),
+            "curl -fsS http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=small",
+        )
     assert "submitted as job small-" in said
     assert f"Tables   {tmp_path}/three/small" in said
+    assert json.loads(said[said.rindex('{\n  "experiment"') :])["experiment"]["name"] == "small"
     rows = rows_of_tables(make_plan(study.path))
     assert {name: len(found) for name, found in tables(study, "three").items()} == rows
+
+
+def test_a_cut_link_costs_a_node_and_no_study(network: Machines, tmp_path: Path) -> None:
+    """For a minute the worker is out of reach, in the midst of masking; it goes on writing, and nobody hears of it."""
+    study = write_small_study(tmp_path).changed(
+        dataset={"input_size": 96},
+        relevance={"images": {"where": {}}},
+        masking={"percents": list(range(101))},
+    )
+    masked = tmp_path / "cut" / "small" / "masked"
+    run = f"cd {tmp_path} && sweep run study.yaml --results cut --address auto"
+    with ThreadPoolExecutor() as background:
+        running = background.submit(type_in, network, f"ray exec {FILE} '{run}'")
+        wait_for(900, "nothing is masked", lambda: not running.done() and not list(masked.glob("*.parquet")))
+        with network.cut("worker"):
+            assert not running.done()
+            time.sleep(60)
+            assert not running.done(), "it was done before the cut was over"
+        running.result()
+    rows = rows_of_tables(make_plan(study.path))
+    assert {name: len(found) for name, found in tables(study, "cut").items()} == rows
+    wait_for(JOINED, "the worker did not come back", lambda: joined(network))
+
+
+def test_a_stranger_gets_nothing_from_outside(network: Machines) -> None:
+    """Another machine on the network of the two, without the token: no page, no call, on no port."""
+
+    def scan(*options: str) -> list[dict[str, Any]]:
+        command = [sys.executable, str(Path(__file__).with_name("strangers.py")), *options, HEAD, WORKER]
+        done = network.laptop(*command, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    found = scan()
+    ports = {(one["address"], one["port"]) for one in found}
+    assert {(HEAD, 22), (WORKER, 22), (HEAD, 6379)} <= ports
+    assert not {5000, 8265} & {port for _, port in ports}
+    answers = [
+        f"{one['address']}:{one['port']} {name} {status}"
+        for one in found
+        for name, status in {**one["pages"], **one["calls"]}.items()
+        if status not in NOTHING
+    ]
+    assert answers == []
+    # Those that have the token are answered, so the calls are the right ones.
+    token = (network.home("laptop") / ".ray" / "auth_token").read_text().strip()
+    assert "OK" in {status for one in scan("--token", token) for status in one["calls"].values()}
+
+
+def test_the_token_is_for_its_user_alone(network: Machines) -> None:
+    for address in (HEAD, WORKER):
+        assert network.on(address, "stat -c %a ~/.ray/auth_token").strip() == "600"
 
 
 def test_nothing_is_left_of_the_cluster_in_the_end(network: Machines) -> None:

@@ -90,6 +90,8 @@ def started_head(home: Path) -> Iterator[Head]:
         f"--port={free_port()}",
         "--disable-usage-stats",
         f"--dashboard-port={dashboard}",
+        # Two clusters on a machine: jobs are started by the agent, and the second could not listen on the usual port.
+        f"--dashboard-agent-listen-port={free_port()}",
         f"--temp-dir={temporary}",
     ]
     with (home / "log").open("w") as log:

@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
-import time
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_nothing_listens_on_every_interface() -> None:
         assert not re.search(r"\b0\.0\.0\.0\b|\[?::\]?/0|host[= ]'?\*|hosts[= ]'?\*", text), text
     start = " ".join(CONFIG["head_start_ray_commands"])
     assert "--dashboard-host=127.0.0.1" in start
-    assert "--host 127.0.0.1" in start
+    assert "--host=127.0.0.1" in (INFRA / "mlflow_server.py").read_text()
 
 
 def test_every_machine_has_its_own_named_profile() -> None:
@@ -240,31 +241,20 @@ def test_only_the_head_is_sent_to_mlflow(home: Path) -> None:
     assert shell(ask, home).stdout.strip() == "http://127.0.0.1:5000"
 
 
-def test_mlflow_is_started_once_however_often_ray_up_runs(home: Path) -> None:
-    # The stand-in for curl finds a server healthy as soon as the stand-in for MLflow was called.
-    script(home / "bin/curl", 'test -e "$HOME/healthy"')
-    script(home / "sweep-venv/bin/mlflow", 'echo "$@" >> "$HOME/starts"; touch "$HOME/healthy"')
-    [start] = [command for command in COMMANDS if "mlflow server" in command]
-    path = f"{home}/bin:/usr/bin:/bin"
-    assert shell(start, home, path=path).returncode == 0
-    deadline = time.monotonic() + 20
-    while not (home / "healthy").exists():
-        assert time.monotonic() < deadline, "not started"
-        time.sleep(0.05)
-    assert shell(start, home, path=path).returncode == 0
-    time.sleep(0.3)
-    [arguments] = (home / "starts").read_text().splitlines()
-    assert f"sqlite:///{home}/mlflow/mlflow.db" in arguments
-
-
-def test_a_server_that_does_not_come_up_fails_ray_up_and_shows_why(home: Path) -> None:
-    script(home / "bin/curl", "exit 7")
-    (home / "mlflow").mkdir()
-    (home / "mlflow/server.log").write_text("database is locked\n")
-    [wait] = [command for command in COMMANDS if "--retry" in command]
-    result = shell(wait, home, path=f"{home}/bin:/usr/bin:/bin")
-    assert result.returncode != 0
-    assert "database is locked" in result.stderr
+def test_mlflow_keeps_its_records_in_the_bucket_that_the_user_names(home: Path) -> None:
+    """What the script does is tried on a real server by tests/cluster/test_mlflow_server.py."""
+    (home / "sweep-venv").symlink_to(sys.prefix)
+    [start] = [command for command in COMMANDS if "mlflow_server.py" in command]
+    done = subprocess.run(
+        ["bash", "-c", start],
+        env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mlflow_server: --keep s3://BUCKET/mlflow: write the name of your bucket")
 
 
 def test_a_failed_step_is_never_made_up_for_by_another_environment() -> None:
