@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sweep.costs.cluster_file import ClusterFile, NodeType
-from sweep.costs.spot import Fleet, Stage, simulate
+from sweep.costs.spot import Fleet, StageWork, simulate
 from sweep.keys import generator
 from sweep.stages.cost import Speed, StageCost
 
@@ -65,11 +65,11 @@ def bill(costs: Sequence[StageCost], speed: Speed, cluster: ClusterFile, per_hou
     `per_hour` is how often a spot machine is taken back. Draws depend on the numbers of the study and nothing else.
     """
     machines = cluster.workers.most
-    starting = Stage(machines * speed.start_seconds, speed.start_seconds)
+    starting = StageWork(machines * speed.start_seconds, speed.start_seconds)
     stages = [starting] * 3
     for cost in costs:
         work = machines * speed.seconds(cost)
-        stages.append(Stage(work, work / max(cost.units, 1)))
+        stages.append(StageWork(work, work / max(cost.units, 1)))
     fleet = Fleet(machines, START_SECONDS, per_hour / HOUR if cluster.workers.spot else 0.0)
     least, _ = simulate(stages, replace(fleet, rate=0.0), generator("no interruptions"))
     items = _items(cluster, least)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DATED = "mid-2025"
-"""When these prices were written down. They change: spot prices by the hour."""
-SOURCE = "the providers' public price lists for us-east-1 (AWS) and us-central1 (Google Cloud), without tax"
+"""When these prices were true, to our knowledge. They change: spot prices by the hour."""
+SOURCE = "prices known to us for us-east-1 (AWS) and us-central1 (Google Cloud), without tax; look them up before you rely on them"
 SPOT_SHARE = 0.45
 """What a spot machine costs of the price on demand; an assumption, as spot prices differ by place and hour."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageWork:
     """Work that must be complete before the next stage begins."""
 
     work: float
@@ -33,7 +33,7 @@ class Fleet:
     """How often a machine is taken back, per second."""
 
 
-def simulate(stages: Sequence[Stage], fleet: Fleet, draws: np.random.Generator) -> tuple[float, int]:
+def simulate(stages: Sequence[StageWork], fleet: Fleet, draws: np.random.Generator) -> tuple[float, int]:
     """Seconds from asking for the machines to the end of the work, and how many machines were taken back.
 
     Goes from one event to the next, and takes pieces to be small: between events, work goes on at the rate of the

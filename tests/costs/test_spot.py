@@ -5,11 +5,11 @@ from math import exp
 import numpy as np
 import pytest
 
-from sweep.costs.spot import Fleet, Stage, simulate
+from sweep.costs.spot import Fleet, StageWork, simulate
 from sweep.keys import generator
 
 
-def second_by_second(stages: list[Stage], fleet: Fleet, draws: np.random.Generator, tick: float) -> float:
+def second_by_second(stages: list[StageWork], fleet: Fleet, draws: np.random.Generator, tick: float) -> float:
     """The twin: machines that wait, work at a piece, or lose it."""
     waits = [fleet.start] * fleet.machines
     now = 0.0
@@ -34,12 +34,12 @@ def second_by_second(stages: list[Stage], fleet: Fleet, draws: np.random.Generat
     return now
 
 
-def mean_of(stages: list[Stage], fleet: Fleet, runs: int) -> float:
+def mean_of(stages: list[StageWork], fleet: Fleet, runs: int) -> float:
     return float(np.mean([simulate(stages, fleet, generator("fast", run))[0] for run in range(runs)]))
 
 
 def test_without_interruptions_it_is_a_division() -> None:
-    stages = [Stage(1200, 10), Stage(300, 1)]
+    stages = [StageWork(1200, 10), StageWork(300, 1)]
     for machines in (1, 3):
         seconds, taken = simulate(stages, Fleet(machines, 60, 0.0), generator("none"))
         assert seconds == pytest.approx(60 + 1500 / machines)
@@ -50,12 +50,12 @@ def test_one_machine_takes_as_long_as_the_formula_says() -> None:
     """A piece takes (1 / rate + start) (exp(rate piece) - 1) on average where each interruption begins it again."""
     rate, piece, start = 1 / 500, 20.0, 100.0
     expected = start + 100 * (1 / rate + start) * (exp(rate * piece) - 1)
-    found = mean_of([Stage(100 * piece, piece)], Fleet(1, start, rate), 2000)
+    found = mean_of([StageWork(100 * piece, piece)], Fleet(1, start, rate), 2000)
     assert found == pytest.approx(expected, rel=0.02)
 
 
 def test_several_machines_take_as_long_as_piece_by_piece() -> None:
-    stages = [Stage(60 * 40, 40), Stage(300 * 4, 4)]
+    stages = [StageWork(60 * 40, 40), StageWork(300 * 4, 4)]
     fleet = Fleet(3, 120, 1 / 600)
     slow = np.mean([second_by_second(stages, fleet, generator("slow", run), 1.0) for run in range(150)])
     # Pieces that do not divide evenly, and a last one that others wait for, are what the fast one leaves out.
@@ -63,7 +63,7 @@ def test_several_machines_take_as_long_as_piece_by_piece() -> None:
 
 
 def test_more_interruptions_take_longer_and_the_same_draws_the_same_time() -> None:
-    stages = [Stage(20_000, 30)]
+    stages = [StageWork(20_000, 30)]
     means = [mean_of(stages, Fleet(4, 300, per_hour / 3600), 200) for per_hour in (0.0, 0.2, 1.0, 4.0)]
     assert means == sorted(means)
     assert len(set(means)) == 4
@@ -73,4 +73,4 @@ def test_more_interruptions_take_longer_and_the_same_draws_the_same_time() -> No
 
 def test_work_that_never_ends_is_refused() -> None:
     with pytest.raises(ValueError, match="taken back faster"):
-        simulate([Stage(1e6, 1e4)], Fleet(1, 60, 1 / 10), generator("hopeless"))
+        simulate([StageWork(1e6, 1e4)], Fleet(1, 60, 1 / 10), generator("hopeless"))
