@@ -6,7 +6,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from sweep.errors import InputError
-from sweep.lrp.network import Conv, Dense, Dropout, FloatArray, Layer, Network, Shape
+from sweep.lrp.layers import Conv, Dense, Dropout, FloatArray, Layer, Shape
+from sweep.lrp.network import Network
 
 
 class Affine(NamedTuple):

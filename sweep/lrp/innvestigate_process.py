@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sweep.lrp.network import (
+from sweep.lrp.layers import (
     AveragePool,
     Conv,
     Dense,
@@ -21,10 +21,10 @@ from sweep.lrp.network import (
     Flatten,
     FloatArray,
     MaxPool,
-    Network,
     ReLU,
     ZeroPad,
 )
+from sweep.lrp.network import Network
 from sweep.lrp.reference import load_network
 
 ANALYZERS = {

@@ -9,7 +9,7 @@ import numpy as np
 from sweep.errors import InputError
 from sweep.lrp.agreement import check_agreement
 from sweep.lrp.folding import Affine, Read, Softmax, folded, shape_after, without_softmax
-from sweep.lrp.network import (
+from sweep.lrp.layers import (
     AveragePool,
     Conv,
     Dense,
@@ -17,11 +17,11 @@ from sweep.lrp.network import (
     Flatten,
     FloatArray,
     MaxPool,
-    Network,
     ReLU,
     Shape,
     ZeroPad,
 )
+from sweep.lrp.network import Network
 
 
 def from_keras(model: Any, input_shape: tuple[int, int, int] | None = None) -> Network:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from sweep.errors import InputError, WorkError
 from sweep.lrp.composites import composite
-from sweep.lrp.network import KINDS, Conv, Dense, FloatArray, Network
+from sweep.lrp.layers import KINDS, Conv, Dense, FloatArray
+from sweep.lrp.network import Network
 
 PRESETS = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until")
 """The composites that iNNvestigate knows."""

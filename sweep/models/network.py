@@ -7,7 +7,7 @@ import numpy as np
 
 from sweep.arrays import Array
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
-from sweep.lrp.composites import Bias
+from sweep.lrp.assignment import Bias
 from sweep.lrp.rules import Rule
 from sweep.models.vgg import BLOCKS, LAYERS
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from sweep.lrp import AveragePool, Conv, Dense, Dropout, Flatten, Layer, MaxPool, Network, ReLU, ZeroPad
-from sweep.lrp.network import Padding
+from sweep.lrp.layers import Padding
 from tests.lrp import twin
 from tests.lrp.twin import LinearRule
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from sweep.lrp import COMPOSITES, Network, relevance
-from sweep.lrp.composites import Bias
+from sweep.lrp.assignment import Bias
 from tests.lrp import nets, twin
 from tests.lrp.twin import LinearRule
 
