@@ -6,7 +6,7 @@ TensorFlow.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from sweep.agreement import check_controls, check_split, same_backbones, untrain
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
+from sweep.lrp import Network
 from sweep.lrp.reference import check_reference
 from sweep.models.network import model_rules
-from sweep.models.weights import Layers, WeightSource, open_weights
+from sweep.models.source import WeightSource
+from sweep.models.weights import open_weights
 from sweep.study import Cell, Study, load_study
 
 
@@ -97,10 +99,23 @@ class Plan:
         ids = self.images.ids
         return [(ids[index], self.images.keys[index]) for index in positions]
 
-    def load_layers(self) -> dict[str, Layers]:
-        """Read every backbone's weights. Raises InputError naming the layer that is wrong."""
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the images, and about what the networks see of them."""
+        size = self.study.dataset.input_size
+        unlike = (
+            f"factors.pretraining.{name}: was trained on images of {backbone.weights.trained_size} px and sees {size} px "
+            "here (dataset.input_size)"
+            for name, backbone in self.backbones.items()
+            if backbone.weights.trained_size not in (None, size)
+        )
+        return (*self.images.notes, *unlike)
+
+    def load_networks(self) -> dict[str, Network]:
+        """Read every backbone. Raises InputError naming the layer that is wrong."""
+        size = self.study.dataset.input_size
         with _placed(self.path):
-            return {name: backbone.weights.load() for name, backbone in self.backbones.items()}
+            return {name: backbone.weights.network(size) for name, backbone in self.backbones.items()}
 
 
 def make_plan(path: Path) -> Plan:
@@ -138,7 +153,7 @@ def _bind(study: Study) -> Plan:
     for name, level in study.factors.pretraining.items():
         with _into(problems):
             weights = open_weights(level, base, name)
-            key = key_of("backbone", weights.key, asdict(weights.preprocessing), study.dataset.input_size)
+            key = key_of("backbone", weights.key, weights.preprocessing.settings(), study.dataset.input_size)
             backbones[name] = Backbone(name, weights, key)
     problems.extend(same_backbones({name: backbone.key for name, backbone in backbones.items()}))
     labels: dict[str, list[str]] = {}
@@ -152,8 +167,15 @@ def _bind(study: Study) -> Plan:
         problems.extend(untrained_classes(images, labels))
         selected = select(images, study.relevance.images)
         problems.extend(check_controls(study, labels, selected))
+    # VGG-16's layers are known without reading its weights.
+    others = [backbone.weights for backbone in backbones.values() if not backbone.weights.is_vgg]
+    networks: list[Network | None] = [] if others and len(others) == len(backbones) else [None]
+    for weights in others:
+        with _into(problems):
+            networks.append(weights.network(study.dataset.input_size))
     with _into(problems, "relevance."):
-        model_rules(study.relevance.composite, study.relevance.bias)
+        for network in networks:
+            model_rules(study.relevance.composite, study.relevance.bias, network)
         if study.relevance.engine == "innvestigate":
             check_reference(study.relevance.composite, study.relevance.bias)
     if problems:

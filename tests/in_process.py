@@ -19,7 +19,7 @@ from sweep.storage.store import Store
 
 def load(plan: Plan, store: Store) -> Loaded:
     """What a worker would load, with nothing in shared memory."""
-    context = share_context(plan, plan.load_layers(), store, put=lambda value: value)
+    context = share_context(plan, plan.load_networks(), store, put=lambda value: value)
     return Loaded(context, lambda reference: reference)
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from sweep.errors import InputError
-from sweep.lrp.layers import KINDS, WEIGHTED, Layer, Shape, output_shape
+from sweep.lrp.layers import KINDS, WEIGHTED, Conv, FloatArray, Layer, Shape, output_shape
 
 Reads: TypeAlias = tuple[tuple[int, ...], ...]
 """For each layer the tensors it reads. Tensor 0 is the input, tensor i + 1 what layer i gives out."""
@@ -56,6 +56,11 @@ class Network:
         return self.shapes[-1]
 
     @property
+    def first_kernel(self) -> FloatArray:
+        """The kernel (height, width, channel, output) of the first convolution. Raises StopIteration where there is none."""
+        return next(layer.kernel for layer in self.layers if isinstance(layer, Conv))
+
+    @property
     def is_chain(self) -> bool:
         """Whether each layer reads the one before it, and no other."""
         return self.reads == chain(len(self.layers))
@@ -65,6 +70,20 @@ class Network:
         count = len(self.layers)
         behind = tuple((count + index,) for index in range(len(layers)))
         return Network((*self.layers, *layers), self.input_shape, (*self.reads, *behind))
+
+    def up_to(self, index: int) -> "Network":
+        """The part of the network that leads to the output of one of its layers."""
+        needed = {index}
+        for place in range(index, -1, -1):
+            if place in needed:
+                needed |= {tensor - 1 for tensor in self.reads[place] if tensor}
+        kept = sorted(needed)
+        tensors = {0: 0} | {place + 1: position + 1 for position, place in enumerate(kept)}
+        return Network(
+            tuple(self.layers[place] for place in kept),
+            self.input_shape,
+            tuple(tuple(tensors[tensor] for tensor in self.reads[place]) for place in kept),
+        )
 
     def _walk(self) -> Iterator[Shape]:
         known: list[Shape] = [self.input_shape]

@@ -38,9 +38,9 @@ class Impossible(Exception):
 
 def kernels(answers: Answers) -> Described:
     """First-layer kernels of each pretraining (paper, Fig. 1)."""
-    layers, blocks = answers.plan.load_layers(), {}
+    networks, blocks = answers.plan.load_networks(), {}
     for name, backbone in answers.plan.backbones.items():
-        kernel = layers[name]["block1_conv1"][0]
+        kernel = networks[name].first_kernel
         reverse = backbone.weights.preprocessing.channel_order == "BGR"
         blocks[name] = kernel[:, :, ::-1] if reverse else kernel
     counts = "; ".join(

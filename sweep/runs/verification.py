@@ -15,7 +15,7 @@ from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
 from sweep.lrp import Dense, Network
 from sweep.lrp.reference import Innvestigate, check_reference
-from sweep.models.network import backbone_network
+from sweep.models.network import joined
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
 from sweep.plan import Model, Plan
@@ -86,13 +86,13 @@ def verify(
             f"{len(missing)} units of relevance are not stored yet; finish the study: sweep run {plan.path}"
         )
     chosen = sample_maps(plan, count, seed)
-    layers = plan.load_layers()
+    networks = plan.load_networks()
     rows: list[dict[str, Any]] = []
     for model_id, positions in chosen.items():
         model = plan.model[model_id]
-        backbone = backbone_network(layers[model.cell.pretraining], plan.study.dataset.input_size)
+        backbone = networks[model.cell.pretraining]
         readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model_id]))
-        network = Network((*backbone.layers, Dense(readout.kernel, readout.bias)), backbone.input_shape)
+        network = joined(backbone, Dense(readout.kernel, readout.bias))
         rows += _compare(plan, store, model, positions, network)
         on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])

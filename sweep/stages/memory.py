@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from math import prod
 
-from sweep.lrp import Conv, Network, composite
+from sweep.lrp import Network, composite
+from sweep.lrp.layers import WEIGHTED
 from sweep.lrp.rules import ONES, PLAIN, Rule
-from sweep.models.network import backbone_network
-from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import features, masking, relevance, similarity
@@ -36,9 +35,8 @@ FACTORS = 8
 """Winograd's factors of a kernel and of its transpose, in kernels."""
 
 
-def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
-    """Bytes of memory that a worker of the study needs; `layers` are the backbones' weights."""
-    networks = _networks(plan, layers)
+def worker_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
+    """Bytes of memory that a worker of the study needs; `networks` are the backbones."""
     weights = sorted((_weights(plan, network) for network in networks.values()), reverse=True)
     processes = 2 if plan.study.relevance.engine == "innvestigate" else 1
     stages = max(
@@ -58,22 +56,19 @@ def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
     )
 
 
-def trial_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
+def trial_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
     """Bytes that a Tune trial needs: the features as stored, split and standardised, and the copies on the way."""
-    largest = max(prod(network.output_shape) for network in _networks(plan, layers).values())
+    largest = max(prod(network.output_shape) for network in networks.values())
     return int(PROCESS_BYTES + 4 * VALUE * len(plan.images.ids) * largest)
-
-
-def _networks(plan: Plan, layers: Mapping[str, Layers]) -> dict[str, Network]:
-    return {name: backbone_network(layers[name], plan.study.dataset.input_size) for name in plan.backbones}
 
 
 def _weights(plan: Plan, network: Network) -> float:
     """A backbone's kernels: plain for the forward pass, and as the rules modify them."""
-    rules = composite(plan.study.relevance.composite).rules(network.layers, plan.study.relevance.bias)
+    given = composite(plan.study.relevance.composite)
+    rules = given.rules(network.layers, plan.study.relevance.bias, network.reads)
     kernels = 0.0
     for layer, rule in zip(network.layers, rules, strict=True):
-        if isinstance(layer, Conv):
+        if isinstance(layer, WEIGHTED):
             kernels += layer.kernel.size * (2 + _modified(rule))
     return VALUE * kernels
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from sweep.keys import sortable
 from sweep.study.base import Settings
@@ -55,6 +55,12 @@ class Pretraining(Settings):
     """Overrides the channel order that the weights declare; their means follow it."""
     mean: tuple[float, float, float] | None = None
     """Overrides the channel means that are subtracted, on the 0-255 scale and in `channel_order`, which must be given too."""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    """Overrides what pixels are multiplied with once the means are subtracted."""
+    deviation: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    """Overrides what each channel is divided by then, in `channel_order`, which must be given too."""
+    features: str | None = None
+    """The layer whose output the readouts see; by default what the last dense layer sees."""
 
     @model_validator(mode="after")
     def _means_can_be_read_one_way_only(self) -> "Pretraining":
@@ -64,6 +70,8 @@ class Pretraining(Settings):
             )
         if self.mean is not None and self.channel_order is None and len(set(self.mean)) > 1:
             raise ValueError("mean: give channel_order too, RGB or BGR: the order of these three")
+        if self.deviation is not None and self.channel_order is None and len(set(self.deviation)) > 1:
+            raise ValueError("deviation: give channel_order too, RGB or BGR: the order of these three")
         return self
 
 
