@@ -155,6 +155,11 @@ def _bind(study: Study) -> Plan:
             weights = open_weights(level, base, name)
             key = key_of("backbone", weights.key, weights.preprocessing.settings(), study.dataset.input_size)
             backbones[name] = Backbone(name, weights, key)
+            if not weights.is_declared:
+                problems.append(
+                    f"factors.pretraining.{name}: '{level.weights}' does not say what input it was trained on; give "
+                    "channel_order and mean of the pixels, and scale or deviation where they are not 1"
+                )
     problems.extend(same_backbones({name: backbone.key for name, backbone in backbones.items()}))
     labels: dict[str, list[str]] = {}
     selected: list[int] = []

@@ -106,7 +106,7 @@ def _model(network: Network, leading: int) -> Any:
         )
         if isinstance(layer, WEIGHTED):
             weights[name] = [layer.kernel, layer.bias]
-        elif isinstance(layer, LeakyReLU) and layer.slope.ndim:
+        elif isinstance(layer, LeakyReLU) and layer.slope.size > 1:
             weights[name] = [layer.slope]
     model = tf_keras.Model(tensors[leading], tensors[len(network.layers)])
     for name, arrays in weights.items():
@@ -146,8 +146,8 @@ def _made(layer: Layer, before: Shape, name: str) -> Any:
             return kinds.Activation("relu", name=name)
         return kinds.ReLU(layer.max_value, name=name)
     if isinstance(layer, LeakyReLU):
-        if not layer.slope.ndim:
-            return kinds.LeakyReLU(float(layer.slope), name=name)
+        if layer.slope.size == 1:
+            return kinds.LeakyReLU(float(layer.slope.ravel()[0]), name=name)
         # One slope per channel, or one per value.
         return kinds.PReLU(shared_axes=[1, 2] if layer.slope.size == before[-1] else None, name=name)
     if isinstance(layer, ZeroPad):

@@ -54,8 +54,7 @@ def says_model(path: Path) -> bool:
 def open_model(path: Path, place: str, given: Pretraining) -> WeightSource:
     """A model that Keras 3 saved as .keras, or an earlier Keras as .h5.
 
-    Raises InputError where it is no such file, or its preprocessing is said neither by the model, as a first layer, nor by
-    the study.
+    A first layer that rescales or normalises pixels is its preprocessing. Raises InputError where it is no such file.
     """
     where = f"{place}: {path}"
     layers = _layers_of(path, where)
@@ -68,11 +67,7 @@ def open_model(path: Path, place: str, given: Pretraining) -> WeightSource:
     preprocessing = (
         Preprocessing("RGB", (0.0, 0.0, 0.0)) if leading is None else _preprocessing(leading, where)
     )
-    if leading is None and (given.channel_order is None or given.mean is None):
-        raise InputError(
-            f"{where}: does not say what input it was trained on; give channel_order and mean of the pixels, and scale or "
-            "deviation where they are not 1, as in {weights: ..., channel_order: RGB, mean: [127.5, 127.5, 127.5], scale: 0.0078}"
-        )
+    is_declared = leading is not None or (given.channel_order is not None and given.mean is not None)
     digest = key_of_file(path)
 
     def network(input_size: int) -> Network:
@@ -82,7 +77,7 @@ def open_model(path: Path, place: str, given: Pretraining) -> WeightSource:
             return _from_file(str(path), digest, given.features, leading is not None, input_size)
 
     key = digest if given.features is None else key_of(digest, given.features)
-    return WeightSource(key, preprocessing, network, size, is_vgg=False)
+    return WeightSource(key, preprocessing, network, size, is_declared, is_vgg=False)
 
 
 @contextmanager

@@ -84,6 +84,8 @@ class WeightSource:
     """The frozen part for square inputs of so many pixels. Raises InputError naming the file and the layer that is wrong."""
     trained_size: int | None = None
     """Pixels per side of the images that it was trained on, where that is known."""
+    is_declared: bool = True
+    """Whether the preprocessing is known, from the source or from the study."""
     is_vgg: bool = True
     """Whether it has the layers of VGG-16, which are known without reading it."""
 

@@ -113,7 +113,7 @@ def untraced() -> Iterator[None]:
         ("epsilon_gamma_box", "z"),
     ],
 )
-@settings(on_random_networks, max_examples=20)
+@settings(on_random_networks, max_examples=8)
 @given(network=nets.graphs(), bias=BIASES, seed=SEEDS)
 def test_preset_agrees_with_its_twin_on_graphs(
     name: str, add: str, network: Network, bias: Bias, seed: int
