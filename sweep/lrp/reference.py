@@ -52,6 +52,12 @@ def check_reference(given: str | Mapping[str, Any], bias: str) -> None:
         raise InputError(f"bias: iNNvestigate knows 'innvestigate' only, not '{bias}'")
 
 
+def as_reference(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The same composite with sums that share their relevance as iNNvestigate's do."""
+    settings: dict[str, Any] = {"preset": given} if isinstance(given, str) else dict(given)
+    return settings | {"kinds": {**settings.get("kinds", {}), "add": "z"}}
+
+
 class Innvestigate:
     """A process that runs iNNvestigate on one network with one preset; close it, or use it in a `with` block.
 

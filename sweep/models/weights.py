@@ -11,11 +11,13 @@ A source is written in the study file as one of
     torchvision:PATH  a state dict of torchvision's ResNet, VGG or AlexNet as .safetensors
     vggface:PATH      VGG-Face in the layout of keras-vggface, from a file or an http(s) address
     random:SEED       untrained, at VGG-16's published width
+    random:SEED:SOURCE  the network of another source, untrained, as in random:1:keras:faces.keras
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from sweep.arrays import Array
 from sweep.data.decoding import is_file
 from sweep.errors import InputError, has_password
 from sweep.keys import generator, key_of, key_of_file
+from sweep.lrp import DepthwiseConv, Layer, Network
+from sweep.lrp.layers import WEIGHTED
 from sweep.models.download import fetched
 from sweep.models.hdf5 import check_hdf5, read_layers
 from sweep.models.keras_models import open_application, open_model, says_model
@@ -43,8 +47,12 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
 
     Raises InputError where the kind is unknown or the file does not exist.
     """
+    source = _opened(pretraining, base, f"factors.pretraining.{level}")
+    return replace(source, preprocessing=source.preprocessing.overridden(pretraining))
+
+
+def _opened(pretraining: Pretraining, base: Path, place: str) -> WeightSource:
     kind, _, location = pretraining.weights.partition(":")
-    place = f"factors.pretraining.{level}"
     opener = _KINDS.get(kind)
     if opener is None or not location:
         raise InputError(f"{place}: '{pretraining.weights}' names no weights; use {', '.join(_FORMS)}")
@@ -53,12 +61,14 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
         raise InputError(
             f"{place}.features: the features of VGG-16 are those behind its last pool; leave this out"
         )
-    return replace(source, preprocessing=source.preprocessing.overridden(pretraining))
+    return source
 
 
 def file_of_weights(pretraining: Pretraining) -> str | None:
     """Path of the file that a level of the factor pretraining names, as it stands in the study file; None without one."""
     kind, _, location = pretraining.weights.partition(":")
+    if kind == "random" and ":" in location:
+        kind, _, location = location.partition(":")[2].partition(":")
     named = kind in ("npz", "vggface", "torchvision") or (kind == "keras" and is_path(location))
     return location if named and not location.startswith(("http://", "https://")) else None
 
@@ -204,10 +214,13 @@ def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place:
 
 
 def _random(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
-    """The untrained control: VGG-16 with He-normal kernels (He et al. 2015) and zero biases."""
-    if not location.isdecimal():
+    """The untrained control: VGG-16, or another network, with He-normal kernels (He et al. 2015) and zero biases."""
+    number, _, other = location.partition(":")
+    if not number.isdecimal():
         raise InputError(f"{place}: 'random:{location}' needs a whole number, as in random:1")
-    seed = int(location)
+    seed = int(number)
+    if other:
+        return _untrained(seed, _opened(given.model_copy(update={"weights": other}), base, place))
 
     def load() -> Layers:
         layers, channels = {}, 3
@@ -219,6 +232,27 @@ def _random(location: str, base: Path, place: str, given: Pretraining) -> Weight
         return layers
 
     return _vgg(key_of("random weights", seed), Preprocessing(), load)
+
+
+def _untrained(seed: int, trained: WeightSource) -> WeightSource:
+    """The layers of a network with random weights."""
+
+    def network(size: int) -> Network:
+        found = trained.network(size)
+        layers = tuple(
+            _drawn(layer, seed, index) if isinstance(layer, WEIGHTED) else layer
+            for index, layer in enumerate(found.layers)
+        )
+        return Network(layers, found.input_shape, found.reads)
+
+    return replace(trained, key=key_of("random weights", seed, trained.key), network=network)
+
+
+def _drawn(layer: Layer, seed: int, index: int) -> Layer:
+    assert isinstance(layer, WEIGHTED)
+    fan_in = prod(layer.kernel.shape[:2] if isinstance(layer, DepthwiseConv) else layer.kernel.shape[:-1])
+    kernel = generator("random weights", seed, index).normal(0, np.sqrt(2 / fan_in), layer.kernel.shape)
+    return replace(layer, kernel=kernel.astype(np.float32), bias=np.zeros_like(layer.bias))
 
 
 _KINDS: Mapping[str, Callable[[str, Path, str, Pretraining], WeightSource]] = {
@@ -238,4 +272,5 @@ _FORMS = (
     "torchvision:PATH",
     "vggface:PATH",
     "random:SEED",
+    "random:SEED:SOURCE",
 )

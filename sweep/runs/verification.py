@@ -13,8 +13,8 @@ from sweep import __version__
 from sweep.arrays import Array
 from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
-from sweep.lrp import Dense, Network
-from sweep.lrp.reference import Innvestigate, check_reference
+from sweep.lrp import Add, Dense, Network, composite
+from sweep.lrp.reference import Innvestigate, as_reference, check_reference
 from sweep.models.network import joined
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
@@ -40,6 +40,11 @@ class Verification:
     def reference(self) -> str:
         """What the maps were held to, with its version."""
         return str(self.rows["reference"][0])
+
+    def is_of_stored_maps(self, plan: Plan) -> bool:
+        """Whether all maps that were compared are the stored ones, and none was computed for it (see `verify`)."""
+        own = json.dumps(plan.study.relevance.composite, sort_keys=True)
+        return set(self.rows["composite"].to_pylist()) <= {own}
 
     @property
     def worst(self) -> str:
@@ -69,13 +74,15 @@ def verify(
 ) -> Verification:
     """Compute `count` random maps of a study again with iNNvestigate, and store the comparison as a unit.
 
+    iNNvestigate shares the relevance of sums by `z` only. Where a study shares them in another way, its stored maps cannot be
+    compared: the engine's maps with `z`, of the same models and images, are.
     Each model's network is analysed in a process of its own; `on_done` is called with the number of maps compared.
 
     Raises InputError where the study's composite is none of iNNvestigate's, WorkError where the maps are not stored.
     """
     settings = plan.study.relevance
     try:
-        check_reference(settings.composite, settings.bias)
+        check_reference(as_reference(settings.composite), settings.bias)
     except InputError as error:
         raise InputError(
             *(f"{plan.path}: relevance.{line}; nothing to hold it to" for line in error.problems)
@@ -104,14 +111,28 @@ def verify(
     return Verification(table)
 
 
+def has_sums(network: Network) -> bool:
+    """Whether relevance is shared by sums anywhere in a network."""
+    return any(isinstance(layer, Add) for layer in network.layers)
+
+
 def _compare(
     plan: Plan, store: Store, model: Model, positions: list[int], network: Network
 ) -> Iterator[dict[str, Any]]:
     images = [plan.selected[position] for position in positions]
+    given = plan.study.relevance.composite
+    shared_otherwise = has_sums(network) and composite(given).sharing != "z"
+    reference = as_reference(given) if shared_otherwise else given
     inputs = plan.backbones[model.cell.pretraining].weights.preprocessing(plan.images.pixels[images])
-    stored = _stored_maps(plan, store, model, positions)
-    with Innvestigate(network, plan.study.relevance.composite) as process:
-        again = process.relevance(inputs, [model.labels[image] for image in images]).reshape(len(images), -1)
+    targets = [model.labels[image] for image in images]
+    if shared_otherwise:
+        from sweep.lrp import relevance as engine
+
+        stored = engine(network, inputs, targets, reference).reshape(len(images), -1)
+    else:
+        stored = _stored_maps(plan, store, model, positions)
+    with Innvestigate(network, reference) as process:
+        again = process.relevance(inputs, targets).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)
@@ -121,7 +142,7 @@ def _compare(
         yield {
             "model_id": model.id,
             "image_id": plan.images.ids[image],
-            "composite": json.dumps(plan.study.relevance.composite, sort_keys=True),
+            "composite": json.dumps(reference, sort_keys=True),
             "engine": f"{plan.study.relevance.engine} {__version__}",
             "reference": f"innvestigate {version('innvestigate')}",
             "max_error": float(error),
