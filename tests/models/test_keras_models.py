@@ -1,5 +1,6 @@
 """Models that Keras saved, and networks of keras.applications: their features are Keras' own, or they are refused by layer."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ def residual(*first: Any, size: int | None = 32, last: Any = None) -> Any:
     return model
 
 
+def save(model: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Keras 3.15 on NumPy 2
+        model.save(path)
+
+
 def opened(weights: str, base: Path, **settings: Any) -> WeightSource:
     return open_weights(Pretraining.model_validate({"weights": weights, **settings}), base, "level")
 
@@ -55,7 +62,7 @@ DECLARED = {"channel_order": "RGB", "mean": [120, 110, 100], "scale": 0.01}
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
 def test_features_are_what_the_last_dense_layer_sees(tmp_path: Path, name: str) -> None:
     model = residual()
-    model.save(tmp_path / name)
+    save(model, tmp_path / name)
     source = opened(f"keras:{name}", tmp_path, **DECLARED)
     inputs = (PIXELS - np.array([120, 110, 100])) * 0.01
     hidden = keras.Model(model.inputs, model.get_layer("hidden").output)
@@ -83,7 +90,7 @@ def test_a_first_layer_that_rescales_is_the_preprocessing(
     tmp_path: Path, build: Callable[[], Any], expected: Preprocessing
 ) -> None:
     model = residual(build())
-    model.save(tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras")
     source = opened("keras:model.keras", tmp_path)
     assert source.is_declared
     assert source.preprocessing.mean == pytest.approx(expected.mean)
@@ -98,7 +105,7 @@ def test_a_first_layer_that_rescales_is_the_preprocessing(
 def test_a_file_that_says_nothing_of_its_input_needs_a_study_that_does(
     small_study: SmallStudy, tmp_path: Path
 ) -> None:
-    residual().save(tmp_path / "model.keras")
+    save(residual(), tmp_path / "model.keras")
     path = tmp_path / "model.keras"
     plain = {"weights": f"keras:{path}"}
     factors = {"pretraining": {"own": plain}}
@@ -111,17 +118,17 @@ def test_a_file_that_says_nothing_of_its_input_needs_a_study_that_does(
 
 
 def test_the_images_size_is_checked_where_the_file_fixes_it(tmp_path: Path) -> None:
-    residual().save(tmp_path / "fixed.keras")
+    save(residual(), tmp_path / "fixed.keras")
     with pytest.raises(InputError, match=r"takes images of 32 px only; set dataset.input_size to 32"):
         opened("keras:fixed.keras", tmp_path, **DECLARED).network(64)
-    residual(size=None).save(tmp_path / "open.keras")
+    save(residual(size=None), tmp_path / "open.keras")
     source = opened("keras:open.keras", tmp_path, **DECLARED)
     assert source.trained_size is None
     assert source.network(64).input_shape == (64, 64, 3)
 
 
 def test_what_cannot_be_read_is_named_by_layer_with_what_to_do(tmp_path: Path) -> None:
-    residual(last=k.Dense(5, activation="tanh", name="odd")).save(tmp_path / "model.keras")
+    save(residual(last=k.Dense(5, activation="tanh", name="odd")), tmp_path / "model.keras")
     with pytest.raises(
         InputError,
         match=r"^factors\.pretraining\.level: .*model\.keras: layer 'odd' \(Dense\) has the activation 'tanh'.*; name an "
@@ -139,7 +146,7 @@ def test_what_cannot_be_read_is_named_by_layer_with_what_to_do(tmp_path: Path) -
 
 def lambda_layer(path: Path) -> None:
     start = k.Input((32, 32, 3))
-    keras.Model(start, k.Flatten()(k.Lambda(lambda x: x)(start))).save(path)
+    save(keras.Model(start, k.Flatten()(k.Lambda(lambda x: x)(start))), path)
 
 
 def not_an_archive(path: Path) -> None:
@@ -161,7 +168,7 @@ def test_files_that_are_unsafe_or_broken_are_refused(
 
 
 def test_an_untrained_twin_has_the_layers_of_another_source(tmp_path: Path) -> None:
-    residual().save(tmp_path / "model.keras")
+    save(residual(), tmp_path / "model.keras")
     trained = opened("keras:model.keras", tmp_path, **DECLARED)
     twins = [opened(f"random:{seed}:keras:model.keras", tmp_path, **DECLARED) for seed in (1, 1, 2)]
     first, again, other = (source.network(32) for source in twins)
