@@ -225,7 +225,10 @@ def output_shape(layer: Layer, shapes: Sequence[Shape]) -> Shape:
     if isinstance(layer, ReLU | Dropout):
         return shape
     if isinstance(layer, LeakyReLU):
-        if np.broadcast_shapes(layer.slope.shape, shape) != shape:
+        own = layer.slope.shape
+        if len(own) > len(shape) or any(
+            n not in (1, m) for n, m in zip(own[::-1], shape[::-1], strict=False)
+        ):
             raise ValueError(f"has slopes {_times(layer.slope.shape)} for an input {_times(shape)}")
         return shape
     if isinstance(layer, Flatten):

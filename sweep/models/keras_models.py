@@ -12,7 +12,7 @@ import numpy as np
 
 from sweep.errors import InputError
 from sweep.keys import key_of, key_of_file
-from sweep.lrp import Network, from_keras
+from sweep.lrp import Dense, Network, from_keras
 from sweep.models.source import Preprocessing, WeightSource
 from sweep.study import Pretraining
 
@@ -76,8 +76,12 @@ def open_model(path: Path, place: str, given: Pretraining) -> WeightSource:
         with _placed(where):
             return _from_file(str(path), digest, given.features, leading is not None, input_size)
 
+    def readout(input_size: int) -> Dense:
+        with _placed(where):
+            return _last_dense(str(path), digest)
+
     key = digest if given.features is None else key_of(digest, given.features)
-    return WeightSource(key, preprocessing, network, size, is_declared, is_vgg=False)
+    return WeightSource(key, preprocessing, network, size, is_declared, is_vgg=False, readout=readout)
 
 
 @contextmanager
@@ -114,14 +118,45 @@ def _application(name: str, features: str | None, size: int) -> Network:
 @lru_cache(maxsize=KEPT)
 def _from_file(path: str, digest: str, features: str | None, skip_first: bool, size: int) -> Network:
     """The network of a file whose content has this `digest`."""
+    return _cut(_loaded(path), features, skip_first=skip_first, size=size)
+
+
+@lru_cache(maxsize=KEPT)
+def _last_dense(path: str, digest: str) -> Dense:
+    """The last dense layer of a file's model, where nothing but a softmax is made of what it gives out."""
+    import keras
+
+    layers = _loaded(path).layers
+    last = max((i for i, layer in enumerate(layers) if isinstance(layer, keras.layers.Dense)), default=None)
+    if last is None:
+        raise InputError("readout: has no dense layer at its end; set readout to trained")
+    behind = [*layers[last + 1 :], layers[last]]
+    for layer in behind:
+        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if not isinstance(
+            layer, keras.layers.Dense | keras.layers.Activation | keras.layers.Softmax | keras.layers.Dropout
+        ):
+            raise InputError(
+                f"readout: layer '{layer.name}' comes behind its last dense layer; set readout to trained"
+            )
+        if name not in ("linear", "softmax"):
+            raise InputError(
+                f"readout: layer '{layer.name}' has the activation '{name}', so what it gives out are no logits of classes; "
+                "set readout to trained"
+            )
+    kernel, bias = layers[last].kernel, layers[last].bias
+    zeros = np.zeros(kernel.shape[-1], np.float32)
+    return Dense(np.asarray(kernel), zeros if bias is None else np.asarray(bias), layers[last].name)
+
+
+def _loaded(path: str) -> Any:
     import keras
 
     _plain_settings()
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file can raise anything
         raise InputError(f"Keras cannot read it: {_line(error)}") from None
-    return _cut(model, features, skip_first=skip_first, size=size)
 
 
 def _cut(model: Any, features: str | None, *, skip_first: bool, size: int) -> Network:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sweep.arrays import Array
-from sweep.lrp import Conv, Network
+from sweep.errors import InputError
+from sweep.lrp import Conv, Dense, Network
 from sweep.study import Pretraining
 
 Layers = Mapping[str, tuple[Array, Array]]
@@ -73,6 +74,13 @@ def _turned(channels: Triple) -> Triple:
     return third, second, first
 
 
+def no_readout(size: int) -> Dense:
+    """What a source without a dense layer says."""
+    raise InputError(
+        "readout: only models that Keras saved, keras:PATH, have a readout of their own; set it to trained"
+    )
+
+
 @dataclass(frozen=True)
 class WeightSource:
     """Weights that can be named before they are loaded."""
@@ -88,6 +96,9 @@ class WeightSource:
     """Whether the preprocessing is known, from the source or from the study."""
     is_vgg: bool = True
     """Whether it has the layers of VGG-16, which are known without reading it."""
+
+    readout: Callable[[int], Dense] = no_readout
+    """The last dense layer, as it is. Raises InputError where there is none."""
 
     def load(self) -> Layers:
         """Kernel and bias of each convolution by name."""

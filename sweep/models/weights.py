@@ -33,7 +33,7 @@ from sweep.models.download import fetched
 from sweep.models.hdf5 import check_hdf5, read_layers
 from sweep.models.keras_models import open_application, open_model, says_model
 from sweep.models.network import backbone_network
-from sweep.models.source import Layers, Preprocessing, WeightSource
+from sweep.models.source import Layers, Preprocessing, WeightSource, no_readout
 from sweep.models.torchvision import open_torchvision
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
 from sweep.study import Pretraining, on_pixel_scale
@@ -245,7 +245,8 @@ def _untrained(seed: int, trained: WeightSource) -> WeightSource:
         )
         return Network(layers, found.input_shape, found.reads)
 
-    return replace(trained, key=key_of("random weights", seed, trained.key), network=network)
+    key = key_of("random weights", seed, trained.key)
+    return replace(trained, key=key, network=network, readout=no_readout)
 
 
 def _drawn(layer: Layer, seed: int, index: int) -> Layer:

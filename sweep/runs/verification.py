@@ -97,7 +97,7 @@ def verify(
     rows: list[dict[str, Any]] = []
     for model_id, positions in chosen.items():
         model = plan.model[model_id]
-        backbone = networks[model.cell.pretraining]
+        backbone = networks[model.backbone]
         readout = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model_id]))
         network = joined(backbone, Dense(readout.kernel, readout.bias))
         rows += _compare(plan, store, model, positions, network)
@@ -123,7 +123,7 @@ def _compare(
     given = plan.study.relevance.composite
     shared_otherwise = has_sums(network) and composite(given).sharing != "z"
     reference = as_reference(given) if shared_otherwise else given
-    inputs = plan.backbones[model.cell.pretraining].weights.preprocessing(plan.images.pixels[images])
+    inputs = plan.backbones[model.backbone].weights.preprocessing(plan.images.pixels[images])
     targets = [model.labels[image] for image in images]
     if shared_otherwise:
         from sweep.lrp import relevance as engine

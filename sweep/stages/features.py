@@ -47,7 +47,7 @@ def _settings(plan: Plan) -> dict[str, object]:
     return {
         "backbones": {
             name: {
-                "weights": plan.study.factors.pretraining[name].weights,
+                "weights": backbone.source,
                 "weights_key": backbone.weights.key,
                 "preprocessing": backbone.weights.preprocessing.settings(),
             }

@@ -92,7 +92,7 @@ def _readouts(plan: Plan, networks: Mapping[str, Network]) -> float:
 
 
 def _readout(networks: Mapping[str, Network], model: Model) -> float:
-    return VALUE * prod(networks[model.cell.pretraining].output_shape) * len(model.classes)
+    return VALUE * prod(networks[model.backbone].output_shape) * len(model.classes)
 
 
 def _pass(network: Network) -> float:
@@ -119,7 +119,7 @@ def _predictions(plan: Plan, network: Network) -> float:
 
 def _relevance(plan: Plan, backbone: str, network: Network) -> float:
     """One pass of the engine, and the maps of all models."""
-    models = sum(model.cell.pretraining == backbone for model in plan.models)
+    models = sum(model.backbone == backbone for model in plan.models)
     images, largest = min(relevance.CHUNK, len(plan.selected)), max(map(prod, network.shapes))
     wanted = VALUE * images * (2 * sum(map(prod, network.shapes)) + 3 * models * largest)
     return min(wanted, LRP_BYTES) + VALUE * images * models * prod(network.input_shape[:2])

@@ -21,8 +21,8 @@ from tests.studies import SmallStudy
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
 
 
-def residual(*first: Any, size: int | None = 32, last: Any = None) -> Any:
-    """A small residual network of four classes, with random weights and statistics."""
+def residual(*first: Any, size: int | None = 32, last: Any = None, classes: int = 4, seed: int = 1) -> Any:
+    """A small residual network with random weights and statistics."""
     start = k.Input((size, size, 3))
     x = start
     for layer in first:
@@ -32,8 +32,8 @@ def residual(*first: Any, size: int | None = 32, last: Any = None) -> Any:
     x = k.ReLU(name="joined")(k.Add()([y, k.Conv2D(6, 1, strides=2)(x)]))
     x = k.GlobalAveragePooling2D(name="pooled")(x)
     x = (last or k.Dense(5, activation="relu", name="hidden"))(x)
-    model = keras.Model(start, k.Dense(4, activation="softmax", name="classes")(x))
-    draws = np.random.default_rng(1)
+    model = keras.Model(start, k.Dense(classes, activation="softmax", name="classes")(x))
+    draws = np.random.default_rng(seed)
     for layer in model.layers:
         if not isinstance(layer, k.Normalization):
             for variable in layer.weights:
