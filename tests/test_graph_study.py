@@ -79,10 +79,10 @@ def test_masked_predictions_are_keras_own(finished: tuple[Plan, Store]) -> None:
     ranks = removal_ranks(np.array(rows, np.float32))
     gone = (ranks < 102).reshape(-1, 32, 32, 1)
     whole = residual()
-    pooled = keras.Model(whole.inputs, whole.get_layer("pooled").output)
+    hidden = keras.Model(whole.inputs[0], whole.get_layer("hidden").output)
     inputs = np.where(gone, 0, preprocessing(pixels))  # the mean, which preprocessing moves to 0
-    hidden = np.asarray(pooled(inputs.astype(np.float32)))
-    wanted = (hidden @ readout.kernel + readout.bias).argmax(axis=1)
+    features = np.asarray(hidden(inputs.astype(np.float32)))
+    wanted = (features @ readout.kernel + readout.bias).argmax(axis=1)
     stored = [
         row
         for units in masking.units(plan).values()
@@ -103,8 +103,8 @@ def test_cost_and_memory_count_all_layers_with_kernels(finished: tuple[Plan, Sto
         name: 2 * k * (32 // s) ** 2
         for name, k, s in (("3x3", 27 * 4, 1), ("branch", 36 * 6, 2), ("1x1", 24, 2))
     }
-    assert size.pass_flops[0] == sum(kernels.values())
-    assert size.features == (6, 6)
+    assert size.pass_flops[0] == sum(kernels.values()) + 2 * 6 * 5  # and a hidden dense layer
+    assert size.features == (5, 5)
     assert 1 < size.passes_per_image < 3
     assert sum(cost.passes for cost in stage_costs(size)) > 0
     assert worker_bytes(plan, networks) > 5e8
@@ -124,8 +124,7 @@ def test_models_show_lists_the_layers_and_what_follows(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     for line in (
         "add",
-        "4 conv2d",
-        "features: 6",
+        "features: 5",
         "a pass at 32 px: ",
         "plus with preset_a, ",
         "are for: first",

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.lrp import (
+    Add,
     Conv,
     Dense,
     Flatten,
@@ -97,6 +98,45 @@ def test_maps_do_not_change(preset: str) -> None:
     assert not np.array_equal(plain, fast)
     largest = np.abs(plain).max(axis=(2, 3), keepdims=True)
     assert (np.abs(fast - plain) / largest).max() < 3e-6
+
+
+def residual(normal: Draw) -> Network:
+    """Two residual blocks of the convolutions that go by Winograd."""
+
+    def conv(n_in: int) -> Conv:
+        kernel = normal(3, 3, n_in, 8) / np.float32(np.sqrt(9 * n_in))
+        return Conv(kernel, np.float32(0.1) * normal(8))
+
+    block = (conv(8), ReLU(), conv(8), Add(), ReLU())
+    again = (conv(8), ReLU(), conv(8), Add(), ReLU())
+    reads = ((0,), (1,), (2,), (3,), (4,), (5, 2), (6,), (7,), (8,), (9,), (10, 7), (11,))
+    return Network((conv(3), ReLU(), *block, *again), (14, 10, 3), reads)
+
+
+@pytest.mark.parametrize("add", ["z", "plus", "block"])
+def test_maps_of_residual_networks_do_not_change(add: str) -> None:
+    normal = drawing(3)
+    backbone = residual(normal)
+    heads = [Dense(normal(14 * 10 * 8, 3), normal(3)) for _ in range(2)]
+    images = normal(2, 14, 10, 3)
+    given = {"preset": "preset_a", "kinds": {"add": add}}
+    plain = shared_relevance(backbone, heads, images, "predicted", given)
+    same = Network(backbone.layers, backbone.input_shape, backbone.reads)
+    with winograd_everywhere():
+        fast = shared_relevance(same, heads, images, "predicted", given)
+    assert not np.array_equal(plain, fast)
+    largest = np.abs(plain).max(axis=(2, 3), keepdims=True)
+    assert (np.abs(fast - plain) / largest).max() < (3e-5 if add == "z" else 5e-6)
+
+
+def test_branches_of_sums_are_fast_only_where_shares_are_bounded() -> None:
+    network = residual(drawing(3))
+    for add, inside in (("z", False), ("plus", True), ("block", True)):
+        given = composite({"preset": "preset_a", "kinds": {"add": add}})
+        described = steps.steps(network, given.rules(network.layers), given.sharing, multiple=True)
+        # Convolutions before a ReLU always are; those before a sum where its shares are.
+        scaled = [step.scaled for step in described if step.kernel_shape]
+        assert scaled == [True, True, inside, True, inside]
 
 
 @st.composite

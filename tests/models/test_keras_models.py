@@ -65,11 +65,11 @@ def test_features_are_what_the_last_dense_layer_sees(tmp_path: Path, name: str) 
     save(model, tmp_path / name)
     source = opened(f"keras:{name}", tmp_path, **DECLARED)
     inputs = (PIXELS - np.array([120, 110, 100])) * 0.01
-    hidden = keras.Model(model.inputs, model.get_layer("hidden").output)
+    hidden = keras.Model(model.inputs[0], model.get_layer("hidden").output)
     np.testing.assert_allclose(features(source), np.asarray(hidden(inputs)), rtol=1e-4, atol=1e-5)
     assert source.trained_size == 32
     pooled = opened(f"keras:{name}", tmp_path, features="joined", **DECLARED)
-    joined = keras.Model(model.inputs, model.get_layer("joined").output)
+    joined = keras.Model(model.inputs[0], model.get_layer("joined").output)
     np.testing.assert_allclose(features(pooled), np.asarray(joined(inputs)), rtol=1e-4, atol=1e-5)
     assert pooled.key != source.key
 
@@ -96,7 +96,7 @@ def test_a_first_layer_that_rescales_is_the_preprocessing(
     assert source.preprocessing.mean == pytest.approx(expected.mean)
     assert source.preprocessing.scale == pytest.approx(expected.scale)
     assert source.preprocessing.deviation == pytest.approx(expected.deviation)
-    hidden = keras.Model(model.inputs, model.get_layer("hidden").output)
+    hidden = keras.Model(model.inputs[0], model.get_layer("hidden").output)
     np.testing.assert_allclose(
         features(source), np.asarray(hidden(PIXELS.astype(np.float32))), rtol=1e-4, atol=1e-5
     )
