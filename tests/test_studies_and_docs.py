@@ -84,7 +84,8 @@ def test_the_commands_that_readers_begin_with_exist(document: str) -> None:
 
 
 def test_the_networks_that_the_docs_name_are_what_a_study_takes() -> None:
-    (block,) = _blocks("docs/networks.md", "yaml")
+    block, own = _blocks("docs/networks.md", "yaml")
+    assert Factors.model_validate(yaml.safe_load(own)["factors"]).pretraining["mine"].readout == "own"
     levels = Factors.model_validate(yaml.safe_load(block)["factors"] | {"task": ["identity"]}).pretraining
     assert len(levels) == 3
     for name, level in levels.items():
