@@ -12,7 +12,9 @@ from sweep.errors import InputError
 from sweep.lrp import forward
 from sweep.models.source import WeightSource
 from sweep.models.weights import open_weights
+from sweep.plan import make_plan
 from sweep.study import Pretraining
+from tests.studies import SmallStudy
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 
@@ -224,3 +226,14 @@ def test_dense_layers_fix_the_size_and_features_may_lie_before_them(tmp_path: Pa
     assert opened(tmp_path, features="pool10").network(64).output_shape == (8, 8, 5)
     with pytest.raises(InputError, match="no layer is named 'pool3'; the last ones are"):
         opened(tmp_path, features="pool3").network(64)
+
+
+def test_a_study_says_that_a_network_was_trained_on_other_sizes(
+    small_study: SmallStudy, tmp_path: Path
+) -> None:
+    write(tmp_path / "net.safetensors", LAYOUTS["ResNet-18"]()[0])
+    levels = {"resnet": "torchvision:net.safetensors", "first": "npz:first.npz"}
+    plan = make_plan(small_study.changed(factors={"pretraining": levels}).path)
+    (note,) = [note for note in plan.notes if note.startswith("factors.")]
+    assert note.startswith("factors.pretraining.resnet: was trained on images of 224 px and sees 32 px here")
+    assert plan.load_networks()["resnet"].output_shape == (8,)
