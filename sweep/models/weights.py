@@ -163,8 +163,8 @@ def _keras(location: str, base: Path, place: str, given: Pretraining) -> WeightS
 
 
 def is_path(location: str) -> bool:
-    """Whether what follows `keras:` is a file, not the name of a network."""
-    return location != "imagenet" and not location.isidentifier()
+    """Whether what follows `keras:` is a file, not the name of a network, such as ResNet50."""
+    return location != "imagenet" and not (location.isidentifier() and location[0].isupper())
 
 
 def _keras_vgg16(place: str) -> WeightSource:

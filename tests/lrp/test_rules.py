@@ -113,7 +113,7 @@ def untraced() -> Iterator[None]:
         ("epsilon_gamma_box", "z"),
     ],
 )
-@settings(on_random_networks, max_examples=8)
+@settings(on_random_networks, max_examples=6)
 @given(network=nets.graphs(), bias=BIASES, seed=SEEDS)
 def test_preset_agrees_with_its_twin_on_graphs(
     name: str, add: str, network: Network, bias: Bias, seed: int
@@ -124,7 +124,7 @@ def test_preset_agrees_with_its_twin_on_graphs(
 
 
 @pytest.mark.parametrize("name", RULES)
-@settings(on_random_networks, max_examples=6)
+@settings(on_random_networks, max_examples=4)
 @given(network=nets.graphs(), bias=BIASES, seed=SEEDS)
 def test_rule_agrees_with_its_twin_on_graphs(name: str, network: Network, bias: Bias, seed: int) -> None:
     given_rule, rule = RULES[name]
