@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from sweep.arrays import Array
-from sweep.models.weights import Layers, Preprocessing, open_weights
+from sweep.models.source import Layers, Preprocessing
+from sweep.models.weights import open_weights
 from sweep.study import Pretraining
 
 ROOT = Path(__file__).resolve().parents[1]

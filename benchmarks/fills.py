@@ -16,7 +16,8 @@ import numpy as np
 from benchmarks.common import CAFFE, ROOT, command_line, face_pixels, interleaved, tell, vgg16_layers
 from sweep.arrays import Array
 from sweep.models.network import backbone_network
-from sweep.models.weights import Layers, open_weights
+from sweep.models.source import Layers
+from sweep.models.weights import open_weights
 from sweep.numerics.evaluation import Evaluator, Imputed, Replacement, SameForAllMasks
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.masking import removal_ranks, removed_count, replacements
@@ -87,7 +88,7 @@ def controls() -> list[dict[str, Any]]:
     for chosen in ((), *((name,) for name in CONTROLS)):
         masking = study.masking.model_copy(update={"fills": ("linear",), "controls": chosen})
         plan = plan_of(study.model_copy(update={"masking": masking}))
-        costs = {cost.stage: cost.passes for cost in stage_costs(size_of(plan, plan.load_layers()))}
+        costs = {cost.stage: cost.passes for cost in stage_costs(size_of(plan, plan.load_networks()))}
         found.append({"control": chosen[0] if chosen else "none", "passes": costs["masking"]})
     return found
 

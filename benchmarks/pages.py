@@ -55,6 +55,21 @@ each table. `benchmarks/results.json` holds all figures, and under `sides` what 
 
 
 def _relevance(part: Mapping[str, Any]) -> str:
+    return (
+        "## Relevance\n\n`benchmarks/relevance.py`: VGG-16, preset_a_flat, 8 images per call; M readouts share a backbone. "
+        "Peak is the whole process, weights and TensorFlow included.\n\n" + _maps(part)
+    )
+
+
+def _resnet50(part: Mapping[str, Any]) -> str:
+    return (
+        "## Relevance of a residual network\n\n`benchmarks/relevance.py --network resnet50`: ResNet-50 with random weights, "
+        "its batch normalisations folded, preset_a_flat with sums by z, as iNNvestigate has them.\n\n"
+        + _maps(part)
+    )
+
+
+def _maps(part: Mapping[str, Any]) -> str:
     rows = (
         [
             f"{row['size']} px",
@@ -66,11 +81,7 @@ def _relevance(part: Mapping[str, Any]) -> str:
         ]
         for row in part["rows"]
     )
-    return (
-        "## Relevance\n\n`benchmarks/relevance.py`: VGG-16, preset_a_flat, 8 images per call; M readouts share a backbone. "
-        "Peak is the whole process, weights and TensorFlow included.\n\n"
-        + _table(("size", "what", "ms per map", "forward passes per map", "x iNNvestigate", "peak GB"), rows)
-    )
+    return _table(("size", "what", "ms per map", "forward passes per map", "x iNNvestigate", "peak GB"), rows)
 
 
 def _masking(part: Mapping[str, Any]) -> str:
@@ -239,6 +250,7 @@ def _queries(part: Mapping[str, Any]) -> str:
 
 _SECTIONS = {
     "relevance": _relevance,
+    "resnet50": _resnet50,
     "masking": _masking,
     "fills": _fills,
     "finetuning": _finetuning,

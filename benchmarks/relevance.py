@@ -1,8 +1,10 @@
 """How long a relevance map takes: this engine, iNNvestigate, and a plain forward pass, interleaved in one run.
 
-    python benchmarks/relevance.py [--sizes 112 224] [--json results.json]
+    python benchmarks/relevance.py [--sizes 112 224] [--network vgg16|resnet50] [--json results.json]
 
-VGG-16 with preset_a_flat. Figures are medians over the rounds; "forwards" is the time of a map in units of the plain
+VGG-16, or ResNet-50 of keras.applications with random weights, with preset_a_flat. Sums of ResNet-50 share their relevance
+by z, so that all compute the same maps; batch normalisations are folded for all. Building iNNvestigate's analyzer of ResNet-50
+takes some minutes and is not counted. Figures are medians over the rounds; "forwards" is the time of a map in units of the plain
 forward pass of one image, measured in the same rounds. Peak memory is the process's whole resident memory, weights
 and TensorFlow included. Without the weights file, random weights take their place; the work is the same.
 """
@@ -12,6 +14,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +23,44 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 from benchmarks.common import machine, peak_bytes, seconds, vgg16_layers
-from sweep.lrp import Dense, Network, forward, shared_relevance
+from sweep.lrp import Dense, Network, forward, from_keras, shared_relevance
 from sweep.lrp.reference import Innvestigate
-from sweep.models.network import backbone_network
+from sweep.models.network import backbone_network, joined
 
 N_CLASSES = 101
 
 
-def measure(size: int, n_images: int, readouts: list[int], rounds: int) -> list[dict[str, Any]]:
-    """One row per thing measured, at one image size."""
+COMPOSITES: dict[str, Any] = {
+    "vgg16": "preset_a_flat",
+    "resnet50": {"preset": "preset_a_flat", "kinds": {"add": "z"}},
+}
+
+
+def backbone_of(network: str, size: int) -> Network:
+    """The network without its dense layer."""
+    if network == "vgg16":
+        return backbone_network(vgg16_layers(), size)
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.applications.ResNet50(
+        include_top=False, weights=None, pooling="avg", input_shape=(size, size, 3)
+    )
+    return from_keras(model)
+
+
+def measure(network: str, size: int, n_images: int, readouts: list[int], rounds: int) -> list[dict[str, Any]]:
+    """One row per thing measured, of one network at one image size."""
     rng = np.random.default_rng(0)
-    backbone = backbone_network(vgg16_layers(), size)
-    n_features = (size // 32) ** 2 * 512
+    backbone, composite = backbone_of(network, size), COMPOSITES[network]
+    n_features = prod(backbone.output_shape)
     kernels = 0.01 * rng.standard_normal((max(readouts), n_features, N_CLASSES), np.float32)
     heads = [Dense(kernel, np.zeros(N_CLASSES, np.float32)) for kernel in kernels]
     images = rng.uniform(-100, 130, (n_images, size, size, 3)).astype(np.float32)
-    joined = Network((*backbone.layers, heads[0]), backbone.input_shape)
+    whole = joined(backbone, heads[0])
 
     def engine(m: int) -> Callable[[], Any]:
-        return lambda: shared_relevance(backbone, heads[:m], images, "predicted")
+        return lambda: shared_relevance(backbone, heads[:m], images, "predicted", composite)
 
     works: dict[str, tuple[Callable[[], Any], int]] = {
         "forward pass": (lambda: forward(backbone, images), n_images)
@@ -46,7 +68,7 @@ def measure(size: int, n_images: int, readouts: list[int], rounds: int) -> list[
     works |= {f"engine, M = {m}": (engine(m), m * n_images) for m in readouts}
     peaks = {name: peak_bytes(work) for name, (work, _) in works.items()}
     times: dict[str, list[float]] = {name: [] for name in [*works, "iNNvestigate"]}
-    with Innvestigate(joined) as reference:
+    with Innvestigate(whole, composite) as reference:
         peaks["iNNvestigate"] = reference.analyze(images, "predicted")["peak"]
         for _ in range(rounds):
             for name, (work, n) in works.items():
@@ -55,6 +77,7 @@ def measure(size: int, n_images: int, readouts: list[int], rounds: int) -> list[
     unit = statistics.median(times["forward pass"])
     return [
         {
+            "network": network,
             "size": size,
             "images": n_images,
             "what": name,
@@ -77,6 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--readouts", type=int, nargs="+", default=[1, 5, 10, 20], help="readouts per backbone"
     )
+    parser.add_argument("--network", choices=sorted(COMPOSITES), default="vgg16")
     parser.add_argument("--images", type=int, default=8, help="images per call")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -86,7 +110,7 @@ def main() -> None:
     rows = []
     for size in options.sizes:
         print(f"\n{size} px, {options.images} images      ms/map  forwards  x iNNvestigate  peak MB")
-        for row in measure(size, options.images, sorted(options.readouts), options.rounds):
+        for row in measure(options.network, size, options.images, sorted(options.readouts), options.rounds):
             rows.append(row)
             print(
                 f"  {row['what']:<22}{1e3 * row['seconds_per_map']:>10.1f}{row['forwards_per_map']:>10.2f}"

@@ -23,6 +23,18 @@ RESULTS = ROOT / "benchmarks" / "results.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 PARTS: Mapping[str, tuple[str, ...]] = {
     "relevance": ("relevance.py", "--rounds", "3"),
+    "resnet50": (
+        "relevance.py",
+        "--network",
+        "resnet50",
+        "--sizes",
+        "224",
+        "--readouts",
+        "1",
+        "10",
+        "--rounds",
+        "3",
+    ),
     "masking": ("masking.py", "--images", "8"),
     "fills": ("fills.py",),
     "finetuning": ("finetuning.py", "--images", "64"),

@@ -105,13 +105,12 @@ def run(path: Path, address: str | None = None) -> tuple[Plan, Clock, float]:
 
 def seconds_per_pass(plan: Plan) -> float:
     """A plain forward pass of one image with all cores, the mean over the study's backbones."""
-    from sweep.models.network import backbone_network
     from sweep.numerics.evaluation import Evaluator
 
     size = plan.study.dataset.input_size
     times = []
-    for name, layers in plan.load_layers().items():
-        evaluator = Evaluator(backbone_network(layers, size))
+    for name, network in plan.load_networks().items():
+        evaluator = Evaluator(network)
         inputs = plan.backbones[name].weights.preprocessing(face_pixels(2 * evaluator.batch, size))
         spent = interleaved({"pass": _all_of(evaluator, inputs)}, rounds=3)["pass"]
         times.append(spent / len(inputs))
@@ -128,7 +127,7 @@ def over_floor(path: Path) -> dict[str, Any]:
     one = seconds_per_pass(plan)
     plan, clock, total = run(path)
     workers = os.cpu_count() or 1
-    passes = sum(cost.passes for cost in stage_costs(size_of(plan, plan.load_layers())))
+    passes = sum(cost.passes for cost in stage_costs(size_of(plan, plan.load_networks())))
     work = {name: clock.work_seconds(name, workers) for name in clock.stages}
     spent = sum(work.values())
     return {
@@ -198,7 +197,7 @@ def growth(folder: Path) -> list[dict[str, Any]]:
             masking={"percents": own_percents},
         )
         plan, clock, _ = run(path)
-        passes = stage_costs(size_of(plan, plan.load_layers()))[-1].passes
+        passes = stage_costs(size_of(plan, plan.load_networks()))[-1].passes
         seconds = clock.work_seconds("masking", os.cpu_count() or 1)
         rows.append(
             {

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from sweep.data.images import TRAIN, VALIDATION, Images
-from sweep.study import Finetune, Study
+from sweep.errors import InputError
+from sweep.study import Finetune, Pretraining, Study
 from sweep.study.names import folded
 
 
@@ -56,6 +57,31 @@ def untrained_classes(images: Images, labels: Mapping[str, Sequence[str]]) -> It
                 f"factors.task: no training image has {task} '{min(untrained)}'; "
                 f"add images to train on, or set dataset.stratify to '{task}' if the study draws the split"
             )
+
+
+def unnamed_classes(study: Study, labels: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Labels that are no class of a readout that was trained elsewhere; `labels` of all images, by task."""
+    for name, level in study.factors.pretraining.items():
+        for task, classes in level.classes.items():
+            if task not in labels:
+                yield f"factors.pretraining.{name}.classes: '{task}' is no level of the factor task"
+            elif unknown := set(labels[task]) - set(classes):
+                yield (
+                    f"factors.pretraining.{name}.classes.{task}: lacks '{min(unknown)}', a label of the images; name all "
+                    f"{len(classes)} classes of the file in the order of its last dense layer"
+                )
+
+
+def check_own_readout(name: str, level: Pretraining, outputs: int) -> None:
+    """Raise InputError where a file's last dense layer has another number of outputs than the classes that are named."""
+    problems = [
+        f"factors.pretraining.{name}.classes.{task}: names {len(classes)} classes, and the last dense layer of "
+        f"'{level.weights}' has {outputs} outputs"
+        for task, classes in level.classes.items()
+        if len(classes) != outputs
+    ]
+    if problems:
+        raise InputError(*problems)
 
 
 def check_controls(

@@ -146,7 +146,7 @@ def run(
         raise InputError(f"refresh: no stage is called {refresh!r}; there are: {', '.join(STAGES)}")
     result.store.files.check_writable()
     with Display() as display:
-        for note in result.plan.images.notes:
+        for note in result.plan.notes:
             display.say(f"note: {note}")
         try:
             answers = run_study(result.plan, result.store, root, display, address, refresh)

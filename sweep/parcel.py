@@ -46,7 +46,7 @@ def pack(study: Study) -> Parcel:
     base = Path(os.path.abspath(study.path.parent))  # noqa: PTH100 - resolving links would move what lies behind ..
     named: list[tuple[str, str]] = []
     problems: list[str] = []
-    for level, pretraining in study.factors.pretraining.items():
+    for level, pretraining in study.backbones().items():
         if location := file_of_weights(pretraining):
             named.append((f"factors.pretraining.{level}", location))
     try:

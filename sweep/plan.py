@@ -6,18 +6,28 @@ TensorFlow.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sweep.agreement import check_controls, check_split, same_backbones, untrained_classes
+from sweep.agreement import (
+    check_controls,
+    check_own_readout,
+    check_split,
+    same_backbones,
+    unnamed_classes,
+    untrained_classes,
+)
+from sweep.arrays import Array
 from sweep.data.images import Images, load_images, select
 from sweep.errors import InputError
 from sweep.keys import key_of
+from sweep.lrp import Network
 from sweep.lrp.reference import check_reference
 from sweep.models.network import model_rules
-from sweep.models.weights import Layers, WeightSource, open_weights
+from sweep.models.source import WeightSource
+from sweep.models.weights import open_weights
 from sweep.study import Cell, Study, load_study
 
 
@@ -26,7 +36,9 @@ class Backbone:
     """A frozen convolutional part together with its input's preprocessing and size."""
 
     name: str
-    """Level of the factor pretraining."""
+    """Level of the factor pretraining; with the task and the seed that its path holds."""
+    source: str
+    """Where the weights come from, as the study says it, with the task and the seed filled in."""
     weights: WeightSource
     key: str
 
@@ -37,6 +49,8 @@ class Model:
 
     cell: Cell
     key: str
+    backbone: str
+    """Name of the backbone that it stands on."""
     classes: tuple[str, ...]
     """Class names in the order of the readout's columns."""
     labels: tuple[int, ...]
@@ -99,10 +113,31 @@ class Plan:
         ids = self.images.ids
         return [(ids[index], self.images.keys[index]) for index in positions]
 
-    def load_layers(self) -> dict[str, Layers]:
-        """Read every backbone's weights. Raises InputError naming the layer that is wrong."""
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the images, and about what the networks see of them."""
+        size = self.study.dataset.input_size
+        unlike = (
+            f"factors.pretraining.{name}: was trained on images of {backbone.weights.trained_size} px and sees {size} px "
+            "here (dataset.input_size)"
+            for name, backbone in self.backbones.items()
+            if backbone.weights.trained_size not in (None, size)
+        )
+        return (*self.images.notes, *unlike)
+
+    def own_readout(self, model: Model) -> tuple[Array, Array] | None:
+        """Kernel and bias of a model's readout where it comes from a file; None where it is to be trained."""
+        if self.study.factors.pretraining[model.cell.pretraining].readout == "trained":
+            return None
         with _placed(self.path):
-            return {name: backbone.weights.load() for name, backbone in self.backbones.items()}
+            dense = self.backbones[model.backbone].weights.readout(self.study.dataset.input_size)
+        return dense.kernel, dense.bias
+
+    def load_networks(self) -> dict[str, Network]:
+        """Read every backbone. Raises InputError naming the layer that is wrong."""
+        size = self.study.dataset.input_size
+        with _placed(self.path):
+            return {name: backbone.weights.network(size) for name, backbone in self.backbones.items()}
 
 
 def make_plan(path: Path) -> Plan:
@@ -137,13 +172,18 @@ def _into(problems: list[str], opening: str = "") -> Iterator[None]:
 def _bind(study: Study) -> Plan:
     base, problems = study.path.parent, list[str]()
     backbones: dict[str, Backbone] = {}
-    for name, level in study.factors.pretraining.items():
+    for name, level in study.backbones().items():
         with _into(problems):
             weights = open_weights(level, base, name)
-            key = key_of("backbone", weights.key, asdict(weights.preprocessing), study.dataset.input_size)
+            key = key_of("backbone", weights.key, weights.preprocessing.settings(), study.dataset.input_size)
             if study.convolutions != "winograd":
                 key = key_of(key, study.convolutions)
-            backbones[name] = Backbone(name, weights, key)
+            backbones[name] = Backbone(name, level.weights, weights, key)
+            if not weights.is_declared:
+                problems.append(
+                    f"factors.pretraining.{name}: '{level.weights}' does not say what input it was trained on; give "
+                    "channel_order and mean of the pixels, and scale or deviation where they are not 1"
+                )
     problems.extend(same_backbones({name: backbone.key for name, backbone in backbones.items()}))
     labels: dict[str, list[str]] = {}
     selected: list[int] = []
@@ -154,12 +194,26 @@ def _bind(study: Study) -> Plan:
             with _into(problems):
                 labels[task] = images.labels(task)
         problems.extend(untrained_classes(images, labels))
+        problems.extend(unnamed_classes(study, labels))
         selected = select(images, study.relevance.images)
         problems.extend(check_controls(study, labels, selected))
+    # VGG-16's layers are known without reading its weights.
+    others = [backbone.weights for backbone in backbones.values() if not backbone.weights.is_vgg]
+    networks: list[Network | None] = [] if others and len(others) == len(backbones) else [None]
+    for weights in others:
+        with _into(problems):
+            networks.append(weights.network(study.dataset.input_size))
     with _into(problems, "relevance."):
-        model_rules(study.relevance.composite, study.relevance.bias)
+        for network in networks:
+            model_rules(study.relevance.composite, study.relevance.bias, network)
         if study.relevance.engine == "innvestigate":
             check_reference(study.relevance.composite, study.relevance.bias)
+    for name, level in study.backbones().items():
+        if level.readout == "own" and not problems:
+            with _into(problems):
+                check_own_readout(
+                    name, level, backbones[name].weights.readout(study.dataset.input_size).bias.size
+                )
     if problems:
         raise InputError(*problems)
     return Plan(
@@ -179,17 +233,23 @@ def _models(
     split = images.table["split"].to_pylist()
     for cell in study.cells():
         named = labels[cell.task]
-        classes = tuple(sorted(set(named)))
+        level = study.factors.pretraining[cell.pretraining]
+        backbone = level.named(cell.pretraining, cell.task, cell.seed)
+        classes = level.classes.get(cell.task) or tuple(sorted(set(named)))
+        if level.readout == "own":  # looked at once
+            cell = replace(cell, finetune=cell.finetune.model_copy(update={"epochs": 1}))
+        own = [level.readout, classes] if level.readout == "own" else []
         key = key_of(
             "model",
             cell.model_id,
-            backbones[cell.pretraining].key,
+            backbones[backbone].key,
             images.keys,
             images.ids,
             named,
             split,
             cell.finetune.model_dump(),
             cell.seed,
+            *own,
         )
         index = {name: position for position, name in enumerate(classes)}
-        yield Model(cell, key, classes, tuple(index[name] for name in named))
+        yield Model(cell, key, backbone, classes, tuple(index[name] for name in named))

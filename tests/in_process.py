@@ -19,7 +19,7 @@ from sweep.storage.store import Store
 
 def load(plan: Plan, store: Store) -> Loaded:
     """What a worker would load, with nothing in shared memory."""
-    context = share_context(plan, plan.load_layers(), store, put=lambda value: value)
+    context = share_context(plan, plan.load_networks(), store, put=lambda value: value)
     return Loaded(context, lambda reference: reference)
 
 
@@ -40,7 +40,7 @@ def run_in_process(
 
     `maps` stand for relevance, where given: (image, pixel) of a model's id and image ids.
     """
-    from sweep.numerics.readout import ReadoutTraining
+    from sweep.numerics.readout import GivenReadout, ReadoutTraining
 
     loaded = load(plan, store)
     store.write(images.unit(plan), plan.images.table, columns_of(plan, "images"))
@@ -52,9 +52,12 @@ def run_in_process(
         if model.id in without or not store.missing([trial.model_unit]):
             continue
         features = matrix(store.read(trial.features, columns=["features"])["features"])
-        training = ReadoutTraining(
-            features, np.asarray(model.labels), validation, len(model.classes), model.cell.finetune, model.key
-        )
+        data = features, np.asarray(model.labels), validation
+        training: ReadoutTraining | GivenReadout
+        if trial.own is not None:
+            training = GivenReadout(*data, *trial.own)
+        else:
+            training = ReadoutTraining(*data, len(model.classes), model.cell.finetune, model.key)
         epochs = [training.epoch() for _ in range(model.cell.finetune.epochs)]
         accuracies = {"train_accuracy": epochs[-1].accuracy, "val_accuracy": epochs[-1].val_accuracy}
         finetune.store_model(store, trial, training.readout().to_bytes(), accuracies, epochs)

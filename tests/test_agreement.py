@@ -122,14 +122,14 @@ def test_a_composite_is_held_to_the_network_and_its_readout(
 def test_a_composite_may_name_the_readout(small_study: SmallStudy, positions: dict[Any, Any]) -> None:
     study = small_study.changed(relevance=relevance(composite={"preset": "preset_a", "positions": positions}))
     plan = make_plan(study.path)
-    assert size_of(plan, plan.load_layers()).passes_per_map > 0
+    assert size_of(plan, plan.load_networks()).passes_per_map > 0
     assert len(all_units(plan)) > 0
 
 
 def test_planning_waits_for_no_tensorflow(small_study: SmallStudy) -> None:
     code = (
         "import sys; from pathlib import Path; from sweep.plan import make_plan; from sweep.stages.cost import size_of;"
-        "plan = make_plan(Path(sys.argv[1])); size_of(plan, plan.load_layers());"
+        "plan = make_plan(Path(sys.argv[1])); size_of(plan, plan.load_networks());"
         "print(*sorted({'ray', 'mlflow', 'tensorflow', 'keras'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -64,7 +64,7 @@ def check(study: Path) -> None:
     if code == 0:
         # What `sweep run` reads before it touches the results.
         try:
-            make_plan(study).load_layers()
+            make_plan(study).load_networks()
         except InputError as error:
             code, errors = command("run", str(study), "--results", str(results))
             assert errors.splitlines() == [f"sweep: {line}" for line in str(error).splitlines()]

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terminal": {*BASE, "plan", "stages", "storage"},
     "report": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "statistics", "terminal"},
     "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models"},
-    "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "tracking"},
+    "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "lrp", "tracking"},
     "runs": {
         *BASE,
         "plan",

@@ -1,6 +1,7 @@
 """What the repository ships: its study files hold together and its documents point at things that exist."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from PIL import Image
 from sweep.cli.commands import cli
 from sweep.data.proposal import propose
 from sweep.errors import InputError
+from sweep.models.weights import open_weights
 from sweep.plan import make_plan
 from sweep.stages import rows_of_tables
 from sweep.study import load_study
 from sweep.study.draft import text_of
+from sweep.study.settings import Factors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -74,7 +77,7 @@ def test_the_readmes_study_is_what_sweep_new_writes(tmp_path: Path) -> None:
     assert yaml.safe_load(block) == yaml.safe_load(written)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/pictures.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/pictures.md", "docs/networks.md"])
 def test_the_commands_that_readers_begin_with_exist(document: str) -> None:
     named = [
         line.split()
@@ -87,6 +90,16 @@ def test_the_commands_that_readers_begin_with_exist(document: str) -> None:
         assert command in cli.commands
     # Nobody else has what lies outside the project.
     assert "../" not in (ROOT / document).read_text(encoding="utf-8")
+
+
+def test_the_networks_that_the_docs_name_are_what_a_study_takes() -> None:
+    block, own = _blocks("docs/networks.md", "yaml")
+    assert Factors.model_validate(yaml.safe_load(own)["factors"]).pretraining["mine"].readout == "own"
+    levels = Factors.model_validate(yaml.safe_load(block)["factors"] | {"task": ["identity"]}).pretraining
+    assert len(levels) == 3
+    for name, level in levels.items():
+        with pytest.raises(InputError, match="no weight file") if name == "faces" else nullcontext():
+            assert open_weights(level, ROOT, name).key
 
 
 def _blocks(document: str, language: str) -> list[str]:

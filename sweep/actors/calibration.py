@@ -13,19 +13,19 @@ from sweep.actors.reasons import last_line
 from sweep.actors.root import RootError
 from sweep.actors.seats import start_worker
 from sweep.errors import WorkError
-from sweep.models.weights import Layers
+from sweep.lrp import Network
 from sweep.plan import Plan
 from sweep.stages.cost import Size, Speed
 from sweep.storage.store import Store
 
 
-def calibrate(plan: Plan, layers: Mapping[str, Layers], size: Size, store: Store) -> Speed:
+def calibrate(plan: Plan, networks: Mapping[str, Network], size: Size, store: Store) -> Speed:
     """Measure every worker that the cluster's living nodes hold, all at the same time.
 
     Needs a connected cluster. Raises WorkError where no node offers a CPU, or one does not reach the `store`.
     """
     began = time.monotonic()
-    context = share_context(plan, layers, store)
+    context = share_context(plan, networks, store)
     backbone = max(zip(size.pass_flops, plan.backbones, strict=True))[1]
     with store.scratch("calibration") as scratch:
         nodes = Nodes(Store(scratch))

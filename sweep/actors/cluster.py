@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 import sweep
 from sweep.actors.address import cluster_address, folder_for_ray, folder_of_ray
 from sweep.errors import InputError, SweepError, WorkError
-from sweep.models.weights import Layers
+from sweep.lrp import Network
 from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of
 from sweep.stages.loaded import Context, Reference
@@ -134,7 +134,7 @@ def cluster_name() -> str:
 
 def share_context(
     plan: Plan,
-    layers: Mapping[str, Layers],
+    networks: Mapping[str, Network],
     store: Store,
     put: Callable[[Any], Reference] = ray.put,
 ) -> Context:
@@ -147,8 +147,8 @@ def share_context(
         classes={model.cell.task: model.classes for model in plan.models},
         labels={model.cell.task: model.labels for model in plan.models},
         pixels=put(plan.images.pixels),
-        layers={name: put(weights) for name, weights in layers.items()},
+        networks={name: put(weights) for name, weights in networks.items()},
         preprocessing={name: backbone.weights.preprocessing for name, backbone in plan.backbones.items()},
         convolutions=plan.study.convolutions,
-        worker_bytes=worker_bytes(plan, layers) if layers else 0,
+        worker_bytes=worker_bytes(plan, networks) if networks else 0,
     )

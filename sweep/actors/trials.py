@@ -85,18 +85,16 @@ class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
         return asdict(epoch) | {"done": done} | (self._finish() if done else {})
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        from sweep.numerics.readout import ReadoutTraining
+        from sweep.numerics.readout import GivenReadout, ReadoutTraining
 
         self._trial = self._trials[config["model"]]
         model = self._trial.model
-        self._training = ReadoutTraining(
-            self._features(self._trial.features),
-            np.asarray(model.labels),
-            self._validation,
-            len(model.classes),
-            model.cell.finetune,
-            model.key,
-        )
+        data = self._features(self._trial.features), np.asarray(model.labels), self._validation
+        self._training: ReadoutTraining | GivenReadout
+        if self._trial.own is not None:
+            self._training = GivenReadout(*data, *self._trial.own)
+        else:
+            self._training = ReadoutTraining(*data, len(model.classes), model.cell.finetune, model.key)
         self._epochs: list[Any] = []
 
     def _finish(self) -> dict[str, float]:

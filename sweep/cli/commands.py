@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, new, plan, query, report, study, submit, verify
+from sweep.cli import control, data, models, new, plan, query, report, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +23,7 @@ def cli() -> None:
     sweep stop   studies/umist.yaml      let it finish what is in flight, and end
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
+    sweep models show keras:ResNet50     a network as relevance sees it
     sweep report studies/umist.yaml      see it as one page
     """
 
@@ -39,6 +40,7 @@ for _command in (
     query.query,
     report.report,
     data.data,
+    models.models,
     new.schema,
 ):
     cli.add_command(_command)

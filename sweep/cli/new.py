@@ -55,7 +55,7 @@ def new(pictures: Path, output: Path | None) -> None:
         file.write(written)
     click.echo(f"{len(plan.images.ids):,} pictures in {pictures}")
     print_table(counts(plan.images))
-    for note in plan.images.notes:
+    for note in plan.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(
         f"\nWrote {path}: {len(plan.models)} models that tell {' or '.join(draft.tasks)} apart, "

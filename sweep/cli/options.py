@@ -62,6 +62,6 @@ def open_files(study: Path, results: str) -> Files:
 
 
 def say_notes(plan: Plan) -> None:
-    """Say what a user should know about the study's images, a line each on standard error."""
-    for note in plan.images.notes:
+    """Say what a user should know about the study, a line each on standard error."""
+    for note in plan.notes:
         click.echo(f"note: {note}", err=True)

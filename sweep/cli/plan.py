@@ -17,7 +17,7 @@ from sweep.cli.study import show
 from sweep.costs import bill, read_cluster_file
 from sweep.errors import InputError, WorkError
 from sweep.keys import key_of
-from sweep.models.weights import Layers
+from sweep.lrp import Network
 from sweep.plan import Plan
 from sweep.stages import stage_costs, stages_of
 from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of
@@ -86,9 +86,9 @@ def plan(
         check_address(address)
     show(planned, store)
     say_notes(planned)
-    layers = planned.load_layers()
-    here = size_of(planned, layers)
-    speed = _speed(planned, layers, here, results, address) if timed or gpu else None
+    networks = planned.load_networks()
+    here = size_of(planned, networks)
+    speed = _speed(planned, networks, here, results, address) if timed or gpu else None
     if gpu and speed:
         speed = gpu_speed(gpu, gpus, speed)
     size = scaled(here, models, images)
@@ -145,7 +145,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"
 
 
-def _speed(plan: Plan, layers: Mapping[str, Layers], size: Size, results: str, address: str | None) -> Speed:
+def _speed(
+    plan: Plan, networks: Mapping[str, Network], size: Size, results: str, address: str | None
+) -> Speed:
     """What was measured before on this cluster for these networks, or a calibration now."""
     from sweep.actors.calibration import calibrate
     from sweep.actors.cluster import cluster, cluster_name, is_joined
@@ -160,7 +162,7 @@ def _speed(plan: Plan, layers: Mapping[str, Layers], size: Size, results: str, a
             here = here or key_of(cluster_name(), backbones)
             if here not in known:
                 click.echo("\nMeasuring this cluster; the result is kept ...", err=True)
-                known[here] = calibrate(plan, layers, size, root)
+                known[here] = calibrate(plan, networks, size, root)
                 measured = {name: asdict(speed) for name, speed in known.items()}
                 root.write_file(CALIBRATION, json.dumps(measured, indent=1, sort_keys=True).encode())
     return known[here]

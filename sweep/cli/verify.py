@@ -24,6 +24,9 @@ from sweep.errors import WorkError
 def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) -> None:
     """Compute a random sample of a study's maps again with iNNvestigate, and compare.
 
+    Where a study shares the relevance of sums otherwise than iNNvestigate can, the engine's maps with iNNvestigate's way
+    are compared in place of the stored ones (docs/lrp.md).
+
     Ends with exit code 1 where a map is off by more than the tolerance. The comparison is kept in the table
     `verification` and in MLflow.
 
@@ -48,6 +51,11 @@ def verify(study: Path, results: str, sample: int, seed: int, tolerance: float) 
         f"largest error       {found.max_error:.2e} of the map's maximum ({found.worst})\n"
         f"lowest correlation  {r}"
     )
+    if not found.is_of_stored_maps(plan):
+        click.echo(
+            "Sums share their relevance by z in iNNvestigate, and otherwise in this study: what was compared are maps of the "
+            "same models and images that the engine made by z just now (docs/lrp.md)"
+        )
     metrics = {"max_error": found.max_error, "maps": float(total)}
     metrics |= {} if found.min_pearson is None else {"min_pearson": found.min_pearson}
     problem = log_verification(plan, results, metrics)

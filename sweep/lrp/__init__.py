@@ -2,34 +2,45 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sweep.lrp.composites import COMPOSITES, Composite, composite
+from sweep.lrp.assignment import Composite
+from sweep.lrp.composites import COMPOSITES, composite
 from sweep.lrp.keras_reader import from_keras
-from sweep.lrp.network import (
+from sweep.lrp.layers import (
+    Add,
     AveragePool,
+    Concatenate,
     Conv,
     Dense,
+    DepthwiseConv,
     Dropout,
     Flatten,
     Layer,
+    LeakyReLU,
     MaxPool,
-    Network,
+    Multiply,
     ReLU,
     ZeroPad,
 )
+from sweep.lrp.network import Network
 
 if TYPE_CHECKING:
     from sweep.lrp.engine import forward, relevance, shared_relevance
 
 __all__ = [
     "COMPOSITES",
+    "Add",
     "AveragePool",
     "Composite",
+    "Concatenate",
     "Conv",
     "Dense",
+    "DepthwiseConv",
     "Dropout",
     "Flatten",
     "Layer",
+    "LeakyReLU",
     "MaxPool",
+    "Multiply",
     "Network",
     "ReLU",
     "ZeroPad",

@@ -15,13 +15,15 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from sweep.errors import InputError
-from sweep.lrp.composites import Bias, Composite
+from sweep.lrp.assignment import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
 from sweep.lrp.keras_reader import from_keras
-from sweep.lrp.network import Dense, Flatten, FloatArray, Network
+from sweep.lrp.layers import Dense, Flatten, FloatArray
+from sweep.lrp.linear import Tensor, Weights, prepare
+from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import chunks, program_of, weights_of
-from sweep.lrp.steps import Tensor, Weights, prepare
+from sweep.lrp.rules import Rule
 from sweep.lrp.steps import steps as describe
 
 Bounds: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -169,14 +171,15 @@ def _relevance(
     chosen = build_composite(composite)
     heads: list[_Head] = []
     if readouts is None:
-        rules = chosen.rules(network.layers, bias)
+        rules = chosen.rules(network.layers, bias, network.reads)
         n_classes = [prod(network.output_shape)]
     else:
-        rules = chosen.rules((*network.layers, *readouts[:1]), bias)[: len(network.layers)]
+        rules = _with_readouts(network, readouts[:1], chosen, bias)[: len(network.layers)]
         heads = [_Head(network, readout, index, chosen, bias) for index, readout in enumerate(readouts)]
         n_classes = [readout.bias.size for readout in readouts]
     classes = _classes(targets, n_classes, len(batch), single=readouts is None)
-    steps = describe(network, rules)
+    multiple = all(head.keeps_multiples for head in heads)
+    steps = describe(network, rules, chosen.sharing, multiple=multiple)
     program, weights = program_of(steps), weights_of(network, steps)
     box = _box(network, bounds) if any(rule and rule.needs_bounds for rule in rules) else None
 
@@ -185,7 +188,7 @@ def _relevance(
     images_at_once, maps_at_once = _pass_size(network, len(n_classes))
     for start, part in chunks(batch, images_at_once):
         here = slice(start, start + len(part))
-        output, shared = program.record(weights, tf.constant(part), box)
+        output, shared = program.record(weights, tf.constant(part), box, multiple=multiple)
         relevances = []
         for index in range(len(n_classes)):
             head = heads[index] if heads else None
@@ -193,7 +196,7 @@ def _relevance(
             initial = _initial(
                 logits[index][here], classes if isinstance(classes, str) else classes[index, here]
             )
-            relevances.append(head.relevance(output, initial) if head else tf.constant(initial))
+            relevances.append(head.relevance(output, initial, multiple) if head else tf.constant(initial))
         for first in range(0, len(n_classes), maps_at_once):
             several = tf.concat(relevances[first : first + maps_at_once], axis=0)
             several = tf.reshape(several, (-1, *network.output_shape))
@@ -214,13 +217,15 @@ class _Head:
                 f"readout {index} '{readout.name}': takes {readout.kernel.shape[0]} inputs, "
                 f"but the backbone has {n_features} outputs"
             )
-        rule = composite.rules((*backbone.layers, readout), bias)[-1]
+        rule = _with_readouts(backbone, [readout], composite, bias)[-1]
         if rule and rule.needs_bounds:
             raise InputError("composite: the rule z_box needs a layer with weights in the backbone")
         network = Network((Flatten(), readout), (1, 1, n_features))
         self._shape = network.input_shape
         self._readout = readout
-        steps = describe(network, [None, rule])
+        steps = describe(network, [None, rule], multiple=True)
+        self.keeps_multiples = steps[1].keeps_multiples
+        """Whether the relevance of the backbone's output is a multiple of it."""
         self._program = program_of(steps)
         self._weights: list[Weights] = [{}, prepare(readout, steps[1])]
 
@@ -230,18 +235,30 @@ class _Head:
         features = tf.reshape(output, (-1, self._readout.kernel.shape[0]))
         return (tf.matmul(features, self._weights[1]["kernel"]) + self._weights[1]["bias"]).numpy()  # type: ignore[no-any-return]
 
-    def relevance(self, output: Tensor, initial: FloatArray) -> Tensor:
-        """Relevance of the backbone's output, flat."""
-        _, shared = self._program.record(self._weights, tf.reshape(output, (-1, *self._shape)), None)
-        return self._program.propagate(self._weights, shared, tf.constant(initial), to_map=False)
+    def relevance(self, output: Tensor, initial: FloatArray, multiple: bool) -> Tensor:
+        """Relevance of the backbone's output, flat; as a multiple of the output where `multiple`."""
+        features = tf.reshape(output, (-1, *self._shape))
+        _, shared = self._program.record(self._weights, features, None, multiple=True)
+        found = self._program.propagate(self._weights, shared, tf.constant(initial), to_map=False)
+        if self.keeps_multiples and not multiple:
+            found *= features
+        return found
+
+
+def _with_readouts(
+    backbone: Network, readouts: Sequence[Dense], composite: Composite, bias: Bias
+) -> tuple[Rule | None, ...]:
+    """Rules of a backbone's layers and of readouts behind it."""
+    behind = tuple((len(backbone.layers),) for _ in readouts)
+    return composite.rules((*backbone.layers, *readouts), bias, (*backbone.reads, *behind))
 
 
 def _initial(logits: FloatArray, classes: npt.NDArray[np.int64] | str) -> FloatArray:
-    """Relevance to start from: the logits of the chosen classes, zero elsewhere."""
+    """Of what multiples of the logits relevance starts: one of the chosen class, none of the others."""
     if isinstance(classes, str) and classes == "all":
-        return logits
+        return np.ones_like(logits)
     chosen = logits.argmax(axis=1) if isinstance(classes, str) else classes
-    return np.where(np.arange(logits.shape[1]) == chosen[:, None], logits, np.float32(0))
+    return np.where(np.arange(logits.shape[1]) == chosen[:, None], np.float32(1), np.float32(0))
 
 
 def _classes(targets: Any, n_classes: list[int], n_images: int, *, single: bool) -> Any:
@@ -298,8 +315,9 @@ def _box(network: Network, bounds: Bounds | None) -> Tensor:
 def _pass_size(network: Network, n_maps: int) -> tuple[int, int]:
     """How many images, and how many maps of each, one pass may hold."""
     largest = 4 * max(map(prod, network.shapes))
-    # A map in flight holds a layer's input, its output and the operation's workspace; an image holds its
-    # activations and quotients.
-    per_map, per_image = 3 * largest, 2 * 4 * sum(map(prod, network.shapes))
+    # A map in flight holds a layer's input, its output and the operation's workspace; an image holds its activations
+    # and quotients.
+    # Where tensors are read several times, more of them wait.
+    per_map, per_image = (3 if network.is_chain else 6) * largest, 2 * 4 * sum(map(prod, network.shapes))
     images = CHUNK_BYTES // (per_image + n_maps * per_map)
     return max(1, images), max(1, CHUNK_BYTES // per_map) if images < 1 else max(1, n_maps)

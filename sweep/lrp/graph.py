@@ -7,65 +7,79 @@ readouts, and one transposed linear map (see docs/lrp.md).
 Nothing here holds weights: they are arguments, so networks of one architecture share one traced graph.
 """
 
-import operator
-from collections.abc import Iterable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from sweep.lrp import winograd
-from sweep.lrp.rules import ONES, PLAIN, Input, Rule, Term
-from sweep.lrp.steps import FORWARD, Step, Tensor, Weights, key, linear, transposed
-
-TINY = 1e-7
-LARGEST = 3e38
-"""Shared quotients are held to this, below float32's maximum, so that they never turn a zero into a NaN."""
+from sweep.lrp.factors import (
+    Factor,
+    free,
+    handed_back,
+    in_full,
+    max_pool_transposed,
+    met,
+    moved_back,
+    spread,
+    times,
+)
+from sweep.lrp.linear import FORWARD, Tensor, Weights, linear, transposed
+from sweep.lrp.quotients import Denominators, of_block, of_inputs, quotients, rule_of, signed, total
+from sweep.lrp.rules import ONES
+from sweep.lrp.steps import Step
 
 
 def run(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> Tensor:
     """The plain forward pass."""
-    x = images
-    for step, arrays in zip(steps, weights, strict=True):
-        x = _forward(step, arrays, x)
-    return x
+    return _tensors(steps, weights, images)[-1]
 
 
 def record(
-    steps: Sequence[Step], weights: Sequence[Weights], images: Tensor, bounds: Tensor | None
+    steps: Sequence[Step],
+    weights: Sequence[Weights],
+    images: Tensor,
+    bounds: Tensor | None,
+    *,
+    multiple: bool = False,
 ) -> tuple[Tensor, list[Any]]:
     """The forward pass, and all that the backward pass needs of it, shared by every relevance sent through it.
 
-    `bounds` is a pair of images: the lowest and the highest valid input. Returns the output and, for `propagate`, one entry
-    per step and a last one for the input.
+    `bounds` is a pair of images: the lowest and the highest valid input. `multiple`: whether relevance of the output will
+    come as a multiple of the output. Returns the output and, for `propagate`, an entry per tensor and one per step.
     """
-    inputs = [images]
-    for step, arrays in zip(steps, weights, strict=True):
-        inputs.append(_forward(step, arrays, inputs[-1]))
-    first = next((index for index, step in enumerate(steps) if step.kernel_shape), len(steps))
-    if bounds is not None:
-        for step in steps[:first]:
-            bounds = _forward(step, {}, bounds)
-    shared: list[Any] = []
-    a: Tensor | None = None
+    tensors = _tensors(steps, weights, images)
+    boxes = _boxes(steps, weights, bounds)
+    factors: list[list[Factor]] = [[] for _ in tensors]
+    factors[-1].append(times(tensors[-1]) if multiple else free(None))
+    met_with: list[Any] = [()] * len(tensors)
+    shared: list[Any] = [()] * len(steps)
+
+    def denominators(index: int) -> Denominators:
+        tensor = steps[index].reads[0]
+        return Denominators(steps[index], weights[index], tensors[tensor], boxes.get(tensor))
+
     for index in reversed(range(len(steps))):
-        step, x = steps[index], inputs[index]
-        entry: Any = ()
+        step, y = steps[index], tensors[index + 1]
+        inputs = [tensors[tensor] for tensor in step.reads]
+        factor, met_with[index + 1] = met(factors[index + 1], y)
         if step.kind == "linear":
-            floor = inputs[index + 1] if step.scaled else None
-            entry, a = _gains(step, weights[index], x, a, bounds if index == first else None, floor)
-        elif step.kind == "max_pool":
-            ones = tf.ones_like(inputs[index + 1])
-            if step.tiles:
-                a = _max_pool_transposed(step, x, inputs[index + 1], ones) * (
-                    1.0 if a is None else _spread(step, a)
-                )
-            else:
-                entry, a = (x, inputs[index + 1], ones if a is None else a), None
+            multipliers, before = of_inputs(step, inputs[0], boxes.get(step.reads[0]))
+            shared[index] = (quotients(step, denominators(index), y, factor), multipliers)
+            before_all = [before]
+        elif step.joined:
+            parts = [
+                denominators(tensor - 1) if joined else None
+                for tensor, joined in zip(step.reads, step.joined, strict=True)
+            ]
+            before_all = of_block(step, parts, inputs, y, factor)
         else:
-            a = None if a is None else _moved_back(step, a)
-        shared.insert(0, entry)
-    return inputs[-1], [*shared, () if a is None else (a,)]
+            shared[index], before_all = handed_back(step, inputs, y, factor)
+        for tensor, before in zip(step.reads, before_all, strict=True):
+            factors[tensor].append(before)
+    factor, met_with[0] = met(factors[0], images)
+    last = () if factor.product is None else factor.product
+    return tensors[-1], [met_with, shared, last]
 
 
 def propagate(
@@ -74,191 +88,146 @@ def propagate(
     shared: Sequence[Any],
     relevance: Tensor,
     *,
-    sum_channels: bool,
+    to_map: bool,
 ) -> Tensor:
     """Send relevance of the output back to the input.
 
-    `relevance` is (readout · image, ...), the image varying fastest. Returns (readout · image, height, width) where
-    `sum_channels`, else the input's shape.
+    `relevance` is (readout · image, ...), the image varying fastest; what `record` was told to expect. Returns the input's
+    relevance with channels summed, (readout · image, height, width), where `to_map`; else its C in the input's shape.
     """
-    c = relevance
-    for step, arrays, entry in reversed(list(zip(steps, weights, shared[:-1], strict=True))):
-        if step.kind == "linear":
-            c = _linear_back(step, arrays, entry, c)
-        elif step.kind == "max_pool":
-            if step.tiles:
-                c = _spread(step, c)
-            else:
-                x, y, a = entry
-                repeats = [tf.shape(c)[0] // tf.shape(x)[0], 1, 1, 1]
-                c = _max_pool_transposed(step, tf.tile(x, repeats), tf.tile(y, repeats), _times(c, a))
-        else:
-            c = _moved_back(step, c)
-    for a in shared[-1]:
-        c = _times(c, a)
+    met_with, entries, last = shared
+    arrived: list[list[Tensor]] = [[] for _ in met_with]
+    arrived[-1].append(relevance)
+    for index in reversed(range(len(steps))):
+        step = steps[index]
+        c = _sum_of(arrived[index + 1], met_with[index + 1])
+        arrived[index + 1] = []
+        for tensor, back in zip(step.reads, _back(step, weights[index], entries[index], c), strict=True):
+            arrived[tensor].append(back)
+    c = _sum_of(arrived[0], met_with[0])
     channels = steps[0].before[-1] if steps else c.shape[-1]
-    if not sum_channels:
+    if not to_map:
         return c if c.shape[-1] == channels else tf.repeat(c, channels, axis=-1)
+    c = _times(c, last)
     return tf.reduce_sum(c, axis=-1) * (channels / c.shape[-1])
 
 
-def _forward(step: Step, weights: Weights, x: Tensor) -> Tensor:
+def _tensors(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> list[Tensor]:
+    """The input, and what every step gives out."""
+    tensors = [images]
+    for step, arrays in zip(steps, weights, strict=True):
+        tensors.append(_forward(step, arrays, [tensors[tensor] for tensor in step.reads]))
+    return tensors
+
+
+def _boxes(steps: Sequence[Step], weights: Sequence[Weights], bounds: Tensor | None) -> dict[int, Tensor]:
+    """The bounds of each tensor that comes from the input through no layer with weights."""
+    boxes = {} if bounds is None else {0: bounds}
+    for index, step in enumerate(steps):
+        if step.kind != "linear" and all(tensor in boxes for tensor in step.reads):
+            boxes[index + 1] = _forward(step, weights[index], [boxes[tensor] for tensor in step.reads])
+    return boxes
+
+
+def _forward(step: Step, weights: Weights, inputs: Sequence[Tensor]) -> Tensor:
+    x = inputs[0]
     if step.kind == "linear":
         if step.winograd_forward:
             return tf.nn.bias_add(winograd.convolution(x, weights[FORWARD]), weights["bias"])
-        y = linear(step, x, weights.get("kernel"))
-        return tf.nn.bias_add(y, weights["bias"]) if step.kernel_shape else y
+        return tf.nn.bias_add(linear(step, x, weights["kernel"]), weights["bias"])
+    if step.kind == "average":
+        return linear(step, x, None)
     if step.kind == "max_pool":
         return tf.nn.max_pool2d(x, step.size, step.stride, step.padding.upper())
     if step.kind == "relu":
-        return tf.nn.relu(x)
+        return tf.nn.relu(x) if step.max_value is None else tf.clip_by_value(x, 0.0, step.max_value)
+    if step.kind == "leaky_relu":
+        return tf.where(x > 0, x, weights["slope"] * x)
     if step.kind == "pad":
         return tf.pad(x, [(0, 0), *step.pads, (0, 0)])
     if step.kind == "reshape":
         return tf.reshape(x, (-1, *step.after))
+    if step.kind == "add":
+        return total(inputs)
+    if step.kind == "concatenate":
+        return tf.concat(inputs, axis=-1)
+    if step.kind == "multiply":
+        return x * inputs[1]
     return x
 
 
-def _gains(
-    step: Step, weights: Weights, x: Tensor, a: Tensor | None, bounds: Tensor | None, floor: Tensor | None
-) -> tuple[tuple[Any, Any], Tensor | None]:
-    """What the backward step multiplies with: a / Z of each group, and the inputs where there are several.
-
-    `floor` is the pre-activation, where Z matters only as far as that is positive.
-    """
-    products: dict[tuple[Any, ...], Tensor] = {}
-
-    def product(term: Term) -> Tensor:
-        known = (term.input, term.kernel)
-        if known not in products:
-            products[known] = _product(step, weights, term, _seen(term.input, x, bounds))
-        return products[known]
-
-    gains = []
-    for group in _rule(step).groups:
-        fast = (
-            weights.get(key("denominator factors", group.terms[0].kernel)) if group.is_above_output else None
-        )
-        if fast is None:
-            z = _total([_signed(term.weight, product(term)) for term in group.terms])
-        else:
-            z = winograd.convolution(x, fast)
-        if group.bias is not None and step.kernel_shape:
-            z += weights[key("bias", group.bias)]
-        if fast is not None:  # so that what the fast product rounds never makes a small denominator smaller
-            z = tf.maximum(z, floor)
-        gain = group.weight * (1.0 if a is None else a) / _stabilised(z, group.epsilon)
-        if group.where != "everywhere":
-            plain = product(Term("plain", PLAIN)) + weights.get("bias", 0.0)
-            gain = tf.where(plain > 0 if group.where == "positive" else plain < 0, gain, 0.0)
-        gains.append(tf.clip_by_value(gain, -LARGEST, LARGEST))
-    seen = step.inputs
-    if len(seen) > 1:
-        return (gains, [_seen(name, x, bounds) for name in seen]), None
-    return (gains, []), None if seen == ["ones"] else _seen(seen[0], x, bounds)
+def _back(step: Step, weights: Weights, entry: Any, c: Tensor) -> list[Tensor]:
+    """The C of everything that a step reads, from that of its output."""
+    if step.kind == "linear":
+        return [_linear_back(step, weights, entry, c)]
+    if step.kind == "average":
+        return [transposed(step, in_full(step, _times(c, entry)), weights, ONES)]
+    if step.kind == "max_pool":
+        if step.tiles:
+            return [spread(step, c)]
+        x, y, a = entry
+        repeats = [tf.shape(c)[0] // tf.shape(x)[0], 1, 1, 1]
+        return [max_pool_transposed(step, tf.tile(x, repeats), tf.tile(y, repeats), _times(c, a))]
+    if step.kind == "add":
+        return [_times(c, entry)] * len(step.reads)
+    if step.kind == "concatenate":
+        if c.shape[-1] != step.after[-1]:
+            return [c] * len(step.reads)
+        return list(tf.split(c, [shape[-1] for shape in step.befores], axis=-1))
+    if step.kind == "multiply":
+        return [
+            _reduced(_times(c, a), shape, step.after) for a, shape in zip(entry, step.befores, strict=True)
+        ]
+    return [moved_back(step, c)]
 
 
 def _linear_back(step: Step, weights: Weights, entry: tuple[Any, Any], c: Tensor) -> Tensor:
-    gains, multipliers = entry
+    divided, multipliers = entry
     collected: dict[str, list[Tensor]] = {name: [] for name in step.inputs}
-    for group, gain in zip(_rule(step).groups, gains, strict=True):
-        s = _times(c, gain)
+    for group, quotient in zip(rule_of(step).groups, divided, strict=True):
+        s = _times(c, quotient)
         for term in group.terms:
-            if term.kernel == ONES:
+            if term.kernel == ONES and step.has_one_share:
                 # Every input of a window gets the same share: one channel stands for all.
                 back = tf.reduce_sum(s, axis=-1, keepdims=True) * (step.after[-1] / s.shape[-1])
                 if len(step.kernel_shape) == 4:
                     back = transposed(step, back, weights, ONES)
             else:
-                full = s if s.shape[-1] == step.after[-1] else tf.repeat(s, step.after[-1], axis=-1)
-                back = transposed(step, full, weights, term.kernel)
-            collected[term.input].append(_signed(term.weight, back))
+                back = transposed(step, in_full(step, s), weights, term.kernel)
+            collected[term.input].append(signed(term.weight, back))
     if not multipliers:
-        return _total(next(iter(collected.values())))
-    parts = [_times(_total(part), u) for part, u in zip(collected.values(), multipliers, strict=True)]
-    return _total(parts)
+        return total(next(iter(collected.values())))
+    if step.keeps_multiples:
+        (is_positive,) = multipliers
+        parts = [_by_readout(total(collected[name]), is_positive) for name in ("positive", "negative")]
+        chosen = tf.where(is_positive, *parts)
+        return tf.reshape(chosen, (-1, *chosen.shape[2:]))
+    return total([_times(total(part), u) for part, u in zip(collected.values(), multipliers, strict=True)])
 
 
-def _product(step: Step, weights: Weights, term: Term, x: Tensor) -> Tensor:
-    if term.kernel != ONES:
-        return linear(step, x, weights.get(key("kernel", term.kernel)))
-    if len(step.kernel_shape) == 2:
-        return tf.constant(float(step.before[0]), shape=(1, 1))
-    one_channel = tf.ones((1, *step.before[:2], 1))
-    return linear(step, one_channel, weights[key("kernel", ONES)]) * float(step.before[-1])
+def _sum_of(arrived: Sequence[Tensor], multipliers: Sequence[Any]) -> Tensor:
+    """The C of a tensor, from what each of its readers hands back."""
+    if len(arrived) == 1:
+        return arrived[0]
+    return total([_times(c, a) for c, a in zip(arrived, multipliers, strict=True)])
 
 
-def _seen(name: Input, x: Tensor, bounds: Tensor | None) -> Tensor:
-    """The input as a term sees it; a batch of one where it is the same for every image."""
-    if name == "plain":
-        return x
-    if name == "positive":
-        return tf.nn.relu(x)
-    if name == "negative":
-        return tf.minimum(x, 0.0)
-    if name == "ones":
-        return tf.ones((1, *x.shape[1:]))
-    if bounds is None:
-        raise ValueError("the z-box rule is for the first layer with weights, and needs bounds")
-    return bounds[0:1] if name == "low" else bounds[1:2]
-
-
-def _rule(step: Step) -> Rule:
-    if step.rule is None:
-        raise ValueError(f"a layer of shape {step.kernel_shape} has no rule")
-    return step.rule
-
-
-def _stabilised(z: Tensor, epsilon: float) -> Tensor:
-    if epsilon:
-        return z + tf.where(z >= 0, epsilon, -epsilon)
-    return tf.where(tf.equal(z, 0.0), TINY, z)
-
-
-def _times(c: Tensor, shared: Tensor) -> Tensor:
-    """Multiply (readout · image, ...) by (image, ...) or (1, ...)."""
+def _times(c: Tensor, shared: Any) -> Tensor:
+    """Multiply (readout · image, ...) by (image, ...) or (1, ...), or by nothing."""
+    if isinstance(shared, tuple):
+        return c
     if shared.shape[0] == 1:
         return c * shared
-    folded = tf.reshape(c, (-1, tf.shape(shared)[0], *c.shape[1:])) * shared
+    folded = _by_readout(c, shared) * shared
     return tf.reshape(folded, (-1, *folded.shape[2:]))
 
 
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    return reduce(operator.add, parts)
+def _by_readout(c: Tensor, shared: Tensor) -> Tensor:
+    """(readout · image, ...) as (readout, image, ...), the images being those of `shared`."""
+    return tf.reshape(c, (-1, tf.shape(shared)[0], *c.shape[1:]))
 
 
-def _signed(weight: float, x: Tensor) -> Tensor:
-    return x if weight == 1.0 else weight * x
-
-
-def _moved_back(step: Step, x: Tensor) -> Tensor:
-    """Undo a layer that only moves values."""
-    if step.kind == "pad":
-        (top, _), (left, _) = step.pads
-        return x[:, top : top + step.before[0], left : left + step.before[1]]
-    if step.kind == "reshape":
-        full = x if x.shape[-1] == step.after[-1] else tf.repeat(x, step.after[-1], axis=-1)
-        return tf.reshape(full, (-1, *step.before))
-    return x
-
-
-def _spread(step: Step, x: Tensor) -> Tensor:
-    """Copy each value to its whole window."""
-    (height, width), (rows, columns), channels = step.after[:2], step.size, x.shape[-1]
-    windows = tf.broadcast_to(
-        x[:, :, None, :, None, :], (tf.shape(x)[0], height, rows, width, columns, channels)
-    )
-    return tf.reshape(windows, (-1, *step.before[:2], channels))
-
-
-def _max_pool_transposed(step: Step, x: Tensor, y: Tensor, s: Tensor) -> Tensor:
-    """Give each window's value to its winner."""
-    back = tf.raw_ops.MaxPoolGrad(
-        orig_input=x,
-        orig_output=y,
-        grad=tf.broadcast_to(s, tf.shape(y)),
-        ksize=(1, *step.size, 1),
-        strides=(1, *step.stride, 1),
-        padding=step.padding.upper(),
-    )
-    return tf.ensure_shape(back, (None, *step.before))
+def _reduced(c: Tensor, shape: Sequence[int], full: Sequence[int]) -> Tensor:
+    """The sum over the axes along which a tensor of `shape` was repeated to be of the shape `full`."""
+    repeated = [axis + 1 for axis, (own, n) in enumerate(zip(shape, full, strict=True)) if own < n]
+    return tf.reduce_sum(c, axis=repeated, keepdims=True) if repeated else c

@@ -13,18 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from sweep.lrp.network import (
+from sweep.lrp.layers import (
+    JOINS,
+    WEIGHTED,
+    Add,
     AveragePool,
+    Concatenate,
     Conv,
     Dense,
+    DepthwiseConv,
     Dropout,
     Flatten,
     FloatArray,
+    Layer,
+    LeakyReLU,
     MaxPool,
-    Network,
+    Multiply,
     ReLU,
+    Shape,
     ZeroPad,
 )
+from sweep.lrp.network import Network
 from sweep.lrp.reference import load_network
 
 ANALYZERS = {
@@ -41,13 +50,18 @@ class ReferenceAnalysis:
 
     def __init__(self, network: Network, preset: str, until: int | None) -> None:
         leading = 0
-        while leading < len(network.layers) and isinstance(network.layers[leading], ZeroPad | Dropout):
+        while (
+            leading < len(network.layers)
+            and isinstance(network.layers[leading], ZeroPad | Dropout)
+            and sum(read.count(leading) for read in network.reads) == 1
+        ):
             leading += 1
         # iNNvestigate drops the first layer's rule behind a padding, so the images come to it padded already.
         self._pads = [layer.padding for layer in network.layers[:leading] if isinstance(layer, ZeroPad)]
-        self._model, keras_index = _model(network, leading)
+        self._model = _model(network, leading)
+        names = [layer.name for layer in self._model.layers]
         self._preset = preset
-        self._settings = {} if until is None else {"until_layer_idx": keras_index[until]}
+        self._settings = {} if until is None else {"until_layer_idx": names.index(_name(until))}
         self._analyzers: dict[str, Any] = {}
 
     def maps(self, images: FloatArray, targets: Any) -> FloatArray:
@@ -68,50 +82,83 @@ class ReferenceAnalysis:
             import innvestigate
 
             self._analyzers[mode] = innvestigate.create_analyzer(
-                ANALYZERS[self._preset], self._model, neuron_selection_mode=mode, **self._settings
+                ANALYZERS[self._preset],
+                self._model,
+                neuron_selection_mode=mode,
+                # They refuse layers that are analyzed all the same, and warn of nested models, of which this is none.
+                disable_model_checks=True,
+                **self._settings,
             )
         return self._analyzers[mode]
 
 
-def _model(network: Network, leading: int) -> tuple[Any, dict[int, int]]:
-    """The layers from `leading` on as a legacy Keras model, and each one's index in it."""
+def _model(network: Network, leading: int) -> Any:
+    """The layers from `leading` on as a legacy Keras model."""
+    import tf_keras
+
+    tensors = {leading: tf_keras.layers.Input(network.shapes[leading])}
+    weights: dict[str, list[Any]] = {}
+    for position in range(leading, len(network.layers)):
+        layer, name = network.layers[position], _name(position)
+        read = [tensors[tensor] for tensor in network.reads[position]]
+        tensors[position + 1] = _made(layer, network.shapes[network.reads[position][0]], name)(
+            read if isinstance(layer, JOINS) else read[0]
+        )
+        if isinstance(layer, WEIGHTED):
+            weights[name] = [layer.kernel, layer.bias]
+        elif isinstance(layer, LeakyReLU) and layer.slope.size > 1:
+            weights[name] = [layer.slope]
+    model = tf_keras.Model(tensors[leading], tensors[len(network.layers)])
+    for name, arrays in weights.items():
+        made = model.get_layer(name)
+        made.set_weights([array.reshape(w.shape) for array, w in zip(arrays, made.weights, strict=True)])
+    return model
+
+
+def _name(position: int) -> str:
+    """A name that is none of iNNvestigate's own."""
+    return f"layer_{position}"
+
+
+def _made(layer: Layer, before: Shape, name: str) -> Any:
     import tf_keras
 
     kinds = tf_keras.layers
-    inputs = kinds.Input(network.shapes[leading])
-    output = inputs
-    weights, index = [], {}
-    for position, layer in enumerate(network.layers[leading:], start=leading):
-        if isinstance(layer, Conv):
-            made = kinds.Conv2D(
-                layer.kernel.shape[3],
-                layer.kernel.shape[:2],
-                strides=layer.stride,
-                padding=layer.padding,
-                dilation_rate=layer.dilation,
-            )
-        elif isinstance(layer, Dense):
-            made = kinds.Dense(layer.bias.size)
-        elif isinstance(layer, MaxPool):
-            made = kinds.MaxPooling2D(layer.size, layer.stride, layer.padding)
-        elif isinstance(layer, AveragePool):
-            made = kinds.AveragePooling2D(layer.size, layer.stride, layer.padding)
-        elif isinstance(layer, ReLU):
-            made = kinds.Activation("relu")
-        elif isinstance(layer, Flatten):
-            made = kinds.Flatten()
-        elif isinstance(layer, ZeroPad):
-            made = kinds.ZeroPadding2D(layer.padding)
-        else:
-            made = kinds.Dropout(0.5)
-        output = made(output)
-        # The input layer is the model's layer 0.
-        index[position] = position - leading + 1
-        if isinstance(layer, Conv | Dense):
-            weights += [layer.kernel, layer.bias]
-    model = tf_keras.Model(inputs, output)
-    model.set_weights(weights)
-    return model, index
+    if isinstance(layer, Conv | DepthwiseConv):
+        settings = {
+            "kernel_size": layer.kernel.shape[:2],
+            "strides": layer.stride,
+            "padding": layer.padding,
+            "dilation_rate": layer.dilation,
+            "name": name,
+        }
+        if isinstance(layer, DepthwiseConv):
+            return kinds.DepthwiseConv2D(depth_multiplier=layer.kernel.shape[3], **settings)
+        return kinds.Conv2D(layer.kernel.shape[3], **settings)
+    if isinstance(layer, Dense):
+        return kinds.Dense(layer.bias.size, name=name)
+    if isinstance(layer, MaxPool):
+        return kinds.MaxPooling2D(layer.size, layer.stride, layer.padding, name=name)
+    if isinstance(layer, AveragePool):
+        return kinds.AveragePooling2D(layer.size, layer.stride, layer.padding, name=name)
+    if isinstance(layer, ReLU):
+        if layer.max_value is None:
+            return kinds.Activation("relu", name=name)
+        return kinds.ReLU(layer.max_value, name=name)
+    if isinstance(layer, LeakyReLU):
+        if layer.slope.size == 1:
+            return kinds.LeakyReLU(float(layer.slope.ravel()[0]), name=name)
+        # One slope per channel, or one per value.
+        return kinds.PReLU(shared_axes=[1, 2] if layer.slope.size == before[-1] else None, name=name)
+    if isinstance(layer, ZeroPad):
+        return kinds.ZeroPadding2D(layer.padding, name=name)
+    if isinstance(layer, Add):
+        return kinds.Add(name=name)
+    if isinstance(layer, Concatenate):
+        return kinds.Concatenate(name=name)
+    if isinstance(layer, Multiply):
+        return kinds.Multiply(name=name)
+    return kinds.Flatten(name=name) if isinstance(layer, Flatten) else kinds.Dropout(0.5, name=name)
 
 
 def main(folder: Path) -> None:

@@ -1,164 +1,53 @@
-"""A network as the engine sees it: a chain of layers that hold plain arrays.
+"""A network as the engine sees it: layers that hold plain arrays, and which tensors each of them reads."""
 
-Axes are (image, height, width, channel); every array is float32. Layers and networks compare by identity, so that
-what is prepared for one can be kept for as long as it lives.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
+from typing import TypeAlias
 
 from sweep.errors import InputError
+from sweep.lrp.layers import KINDS, WEIGHTED, Conv, FloatArray, Layer, Shape, output_shape
 
-FloatArray: TypeAlias = npt.NDArray[np.float32]
-Padding: TypeAlias = Literal["same", "valid"]
-Shape: TypeAlias = tuple[int, ...]
-
-
-def _float32(layer: Any, *fields: str) -> None:
-    for field in fields:
-        object.__setattr__(layer, field, np.ascontiguousarray(getattr(layer, field), dtype=np.float32))
+Reads: TypeAlias = tuple[tuple[int, ...], ...]
+"""For each layer the tensors it reads. Tensor 0 is the input, tensor i + 1 what layer i gives out."""
 
 
-@dataclass(frozen=True, eq=False)
-class Conv:
-    """2-D convolution (cross-correlation, as in every deep-learning library) plus bias."""
-
-    kernel: FloatArray
-    """(kernel height, kernel width, input channels, output channels)."""
-    bias: FloatArray
-    """(output channels,)."""
-    stride: tuple[int, int] = (1, 1)
-    padding: Padding = "same"
-    dilation: tuple[int, int] = (1, 1)
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _float32(self, "kernel", "bias")
-        if self.kernel.ndim != 4 or self.bias.shape != self.kernel.shape[3:]:
-            raise InputError(
-                f"convolution '{self.name}': kernel {self.kernel.shape} and bias {self.bias.shape} do not fit; "
-                "expected (height, width, in, out) and (out,)"
-            )
-        _check_padding(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """Fully connected layer."""
-
-    kernel: FloatArray
-    """(inputs, outputs)."""
-    bias: FloatArray
-    """(outputs,)."""
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _float32(self, "kernel", "bias")
-        if self.kernel.ndim != 2 or self.bias.shape != self.kernel.shape[1:]:
-            raise InputError(
-                f"dense layer '{self.name}': kernel {self.kernel.shape} and bias {self.bias.shape} do not fit; "
-                "expected (in, out) and (out,)"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class MaxPool:
-    """Maximum over windows; of equal values the first in row order wins."""
-
-    size: tuple[int, int] = (2, 2)
-    stride: tuple[int, int] = (2, 2)
-    padding: Padding = "valid"
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _check_padding(self)
-
-
-@dataclass(frozen=True, eq=False)
-class AveragePool:
-    """Mean over windows; padding does not count."""
-
-    size: tuple[int, int] = (2, 2)
-    stride: tuple[int, int] = (2, 2)
-    padding: Padding = "valid"
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        _check_padding(self)
-
-
-@dataclass(frozen=True, eq=False)
-class ReLU:
-    """max(x, 0)."""
-
-    name: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Flatten:
-    """(height, width, channel) to one axis, in that order."""
-
-    name: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Dropout:
-    """Does nothing at inference; kept so that a chain mirrors its source."""
-
-    name: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class ZeroPad:
-    """Rows and columns of zeros around the image."""
-
-    padding: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))
-    """((top, bottom), (left, right)), pixels."""
-    name: str = ""
-
-
-Layer: TypeAlias = Conv | Dense | MaxPool | AveragePool | ReLU | Flatten | Dropout | ZeroPad
-
-KINDS: dict[type, str] = {
-    Conv: "conv",
-    Dense: "dense",
-    MaxPool: "max_pool",
-    AveragePool: "average_pool",
-    ReLU: "relu",
-    Flatten: "flatten",
-    Dropout: "dropout",
-    ZeroPad: "zero_pad",
-}
-"""Name of each layer kind, as used in composites and messages."""
+def chain(count: int) -> Reads:
+    """What the layers of a chain read: each the one before it."""
+    return tuple((index,) for index in range(count))
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers.
+    """Layers in an order in which each reads tensors before it; the last one's output is the network's.
 
-    Raises InputError, naming the layer, where one does not fit the output of the layer before it.
+    Networks compare by identity, so that what is prepared for one can be kept for as long as it lives.
+
+    Raises InputError, naming the layer, where one does not fit what it reads, and where a tensor is read by none.
     """
 
     layers: tuple[Layer, ...]
     input_shape: tuple[int, int, int]
     """(height, width, channels) of one image."""
+    reads: Reads = ()
+    """The tensors that each layer reads; by default, and for an empty tuple, the layers are a chain."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "input_shape", tuple(int(n) for n in self.input_shape))
+        object.__setattr__(self, "reads", tuple(map(tuple, self.reads)) or chain(len(self.layers)))
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise InputError(f"network: input shape {self.input_shape} is not (height, width, channels)")
+        if len(self.reads) != len(self.layers):
+            raise InputError(f"network: names what {len(self.reads)} of its {len(self.layers)} layers read")
         self.shapes  # noqa: B018  (checks that the layers fit)
+        unread = set(range(len(self.layers))) - {tensor for read in self.reads for tensor in read}
+        if unread:
+            raise InputError(f"network: {self._describe(min(unread) - 1)} leads to nothing")
 
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """Shape of one image before each layer, and after the last."""
+        """Shape of one image of each tensor: the input, and what every layer gives out."""
         return tuple(self._walk())
 
     @property
@@ -166,59 +55,62 @@ class Network:
         """Shape of the network's output for one image."""
         return self.shapes[-1]
 
-    def _walk(self) -> Iterator[Shape]:
-        shape: Shape = self.input_shape
-        yield shape
-        for index, layer in enumerate(self.layers):
-            try:
-                shape = _output_shape(layer, shape)
-            except ValueError as error:
-                kind = KINDS.get(type(layer), type(layer).__name__)
-                raise InputError(
-                    f"network: layer {index} ({kind} '{getattr(layer, 'name', '')}') {error}"
-                ) from None
-            yield shape
+    @property
+    def first_kernel(self) -> FloatArray:
+        """The kernel (height, width, channel, output) of the first convolution. Raises StopIteration where there is none."""
+        return next(layer.kernel for layer in self.layers if isinstance(layer, Conv))
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether each layer reads the one before it, and no other."""
+        return self.reads == chain(len(self.layers))
 
-def _output_shape(layer: Layer, shape: Shape) -> Shape:
-    if isinstance(layer, ReLU | Dropout):
-        return shape
-    if isinstance(layer, Flatten):
-        return (prod(shape),)
-    if isinstance(layer, Dense):
-        if shape != layer.kernel.shape[:1]:
-            raise ValueError(f"takes {layer.kernel.shape[0]} inputs but gets {_times(shape)}")
-        return (layer.kernel.shape[1],)
-    if len(shape) != 3:
-        raise ValueError(f"needs an image but gets {_times(shape)} values; is it behind a flatten?")
-    height, width, channels = shape
-    if isinstance(layer, ZeroPad):
-        (top, bottom), (left, right) = layer.padding
-        return (height + top + bottom, width + left + right, channels)
-    if isinstance(layer, Conv):
-        if layer.kernel.shape[2] != channels:
-            raise ValueError(f"takes {layer.kernel.shape[2]} channels but gets {_times(shape)}")
-        window = [d * (k - 1) + 1 for k, d in zip(layer.kernel.shape[:2], layer.dilation, strict=True)]
-        channels = layer.kernel.shape[3]
-    elif isinstance(layer, MaxPool | AveragePool):
-        window = list(layer.size)
-    else:
-        raise ValueError("is of no kind the engine knows")
-    sizes = [
-        -(-n // s) if layer.padding == "same" else (n - k) // s + 1
-        for n, k, s in zip((height, width), window, layer.stride, strict=True)
-    ]
-    if min(sizes) < 1:
-        raise ValueError(f"has a window of {_times(tuple(window))}, larger than its input {_times(shape)}")
-    return (*sizes, channels)
+    def then(self, *layers: Layer) -> "Network":
+        """The network with further layers behind it."""
+        count = len(self.layers)
+        behind = tuple((count + index,) for index in range(len(layers)))
+        return Network((*self.layers, *layers), self.input_shape, (*self.reads, *behind))
 
-
-def _times(shape: Shape) -> str:
-    return "x".join(map(str, shape))
-
-
-def _check_padding(layer: Conv | MaxPool | AveragePool) -> None:
-    if layer.padding not in ("same", "valid"):
-        raise InputError(
-            f"{KINDS[type(layer)]} '{layer.name}': padding '{layer.padding}' is neither 'same' nor 'valid'"
+    def up_to(self, index: int) -> "Network":
+        """The part of the network that leads to the output of one of its layers."""
+        needed = {index}
+        for place in range(index, -1, -1):
+            if place in needed:
+                needed |= {tensor - 1 for tensor in self.reads[place] if tensor}
+        kept = sorted(needed)
+        tensors = {0: 0} | {place + 1: position + 1 for position, place in enumerate(kept)}
+        return Network(
+            tuple(self.layers[place] for place in kept),
+            self.input_shape,
+            tuple(tuple(tensors[tensor] for tensor in self.reads[place]) for place in kept),
         )
+
+    def _walk(self) -> Iterator[Shape]:
+        known: list[Shape] = [self.input_shape]
+        yield self.input_shape
+        for index, (layer, read) in enumerate(zip(self.layers, self.reads, strict=True)):
+            if not read or not all(0 <= tensor <= index for tensor in read):
+                raise InputError(f"network: {self._describe(index)} reads {read}, not tensors before it")
+            try:
+                known.append(output_shape(layer, [known[tensor] for tensor in read]))
+            except ValueError as error:
+                raise InputError(f"network: {self._describe(index)} {error}") from None
+            yield known[-1]
+
+    def _describe(self, index: int) -> str:
+        if index < 0:
+            return "the input"
+        layer = self.layers[index]
+        kind = KINDS.get(type(layer), type(layer).__name__)
+        return f"layer {index} ({kind} '{getattr(layer, 'name', '')}')"
+
+
+def first_weighted(layers: Sequence[Layer], reads: Reads) -> list[int]:
+    """Layers with weights that see the input through no other layer with weights."""
+    behind, found = [False], []
+    for index, (layer, read) in enumerate(zip(layers, reads, strict=True)):
+        is_behind = any(behind[tensor] for tensor in read)
+        if isinstance(layer, WEIGHTED) and not is_behind:
+            found.append(index)
+        behind.append(is_behind or isinstance(layer, WEIGHTED))
+    return found

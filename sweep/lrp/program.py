@@ -9,9 +9,11 @@ from weakref import WeakKeyDictionary
 import tensorflow as tf
 
 from sweep.lrp import graph
-from sweep.lrp.network import FloatArray, Network
+from sweep.lrp.layers import FloatArray
+from sweep.lrp.linear import Tensor, Weights, prepare
+from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
-from sweep.lrp.steps import Step, Tensor, Weights, prepare
+from sweep.lrp.steps import Step
 
 
 class Program:
@@ -30,12 +32,15 @@ class Program:
         return self._traced["run"](weights, images)
 
     @full_precision()
-    def record(self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None) -> tuple[Tensor, Any]:
-        """The output, and what the backward pass shares."""
+    def record(
+        self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None, *, multiple: bool
+    ) -> tuple[Tensor, Any]:
+        """The output, and what the backward pass shares; see `graph.record`."""
         box = () if bounds is None else (bounds,)
-        if (key := f"record {len(box)}") not in self._traced:
+        if (key := f"record {len(box)} {multiple}") not in self._traced:
             function = tf.function(
-                lambda w, x, b: graph.record(self.steps, w, x, b[0] if b else None), autograph=False
+                lambda w, x, b: graph.record(self.steps, w, x, b[0] if b else None, multiple=multiple),
+                autograph=False,
             )
             self._traced[key] = function.get_concrete_function(_specs(weights), self._images(), _specs(box))
         return self._traced[key](weights, images, box)  # type: ignore[no-any-return]
@@ -44,11 +49,13 @@ class Program:
     def propagate(
         self, weights: Sequence[Weights], shared: Any, relevance: Tensor, *, to_map: bool
     ) -> Tensor:
-        """Relevance of the output sent back to the input; summed over channels where `to_map`."""
-        key = f"propagate {to_map}"
+        """Relevance of the output sent back to the input; see `graph.propagate`."""
+        # What is shared has another structure where relevance comes as a multiple, or there are no bounds.
+        structure = tf.nest.map_structure(lambda tensor: tuple(tensor.shape[1:]), shared)
+        key = f"propagate {to_map} {structure}"
         if key not in self._traced:
             function = tf.function(
-                lambda w, s, r: graph.propagate(self.steps, w, s, r, sum_channels=to_map), autograph=False
+                lambda w, s, r: graph.propagate(self.steps, w, s, r, to_map=to_map), autograph=False
             )
             spec = tf.TensorSpec((None, *relevance.shape[1:]))
             self._traced[key] = function.get_concrete_function(
@@ -62,7 +69,7 @@ class Program:
 
 def _specs(tensors: Any, *, batched: bool = False) -> Any:
     return tf.nest.map_structure(
-        lambda t: tf.TensorSpec((None, *t.shape[1:]) if batched else t.shape), tensors
+        lambda t: tf.TensorSpec((None, *t.shape[1:]) if batched else t.shape, t.dtype), tensors
     )
 
 

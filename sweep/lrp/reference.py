@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from sweep.errors import InputError, WorkError
 from sweep.lrp.composites import composite
-from sweep.lrp.network import KINDS, Conv, Dense, FloatArray, Network
+from sweep.lrp.layers import KINDS, FloatArray
+from sweep.lrp.network import Network
 
 PRESETS = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until")
 """The composites that iNNvestigate knows."""
@@ -42,10 +43,19 @@ def innvestigate_relevance(
 def check_reference(given: str | Mapping[str, Any], bias: str) -> None:
     """Raise InputError where iNNvestigate cannot compute this composite with this treatment of biases."""
     settings = {"preset": given} if isinstance(given, str) else given
-    if settings.get("preset") not in PRESETS or not settings.keys() <= {"preset", "until"}:
+    sums = settings.get("kinds", {"add": "z"})
+    if settings.get("preset") not in PRESETS or not settings.keys() <= {"preset", "until", "kinds"}:
         raise InputError(f"composite: iNNvestigate has the presets {', '.join(PRESETS)}, not {given!r}")
+    if sums != {"add": "z"}:
+        raise InputError(f"composite.kinds: iNNvestigate has none but {{add: z}}, not {sums!r}")
     if bias != "innvestigate":
         raise InputError(f"bias: iNNvestigate knows 'innvestigate' only, not '{bias}'")
+
+
+def as_reference(given: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The same composite with sums that share their relevance as iNNvestigate's do."""
+    settings: dict[str, Any] = {"preset": given} if isinstance(given, str) else dict(given)
+    return settings | {"kinds": {**settings.get("kinds", {}), "add": "z"}}
 
 
 class Innvestigate:
@@ -167,7 +177,12 @@ def save_network(path: Path, network: Network, settings: Mapping[str, Any]) -> N
             else:
                 described[field.name] = value
         layers.append(described)
-    description = {"layers": layers, "input_shape": network.input_shape, "settings": dict(settings)}
+    description = {
+        "layers": layers,
+        "input_shape": network.input_shape,
+        "reads": network.reads,
+        "settings": dict(settings),
+    }
     np.savez(path, description=np.array(json.dumps(description)), **arrays)
 
 
@@ -180,10 +195,10 @@ def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
         for index, described in enumerate(description["layers"]):
             kind = kinds[described.pop("kind")]
             settings = {key: _tuples(value) for key, value in described.items()}
-            if kind in (Conv, Dense):
-                settings |= {key: arrays[f"{index}/{key}"] for key in ("kernel", "bias")}
-            layers.append(kind(**settings))
-    return Network(tuple(layers), tuple(description["input_shape"])), description["settings"]
+            held = {field.name for field in fields(kind)} & {"kernel", "bias", "slope"}
+            layers.append(kind(**settings, **{name: arrays[f"{index}/{name}"] for name in held}))
+    reads = _tuples(description["reads"])
+    return Network(tuple(layers), tuple(description["input_shape"]), reads), description["settings"]
 
 
 def _tuples(value: Any) -> Any:

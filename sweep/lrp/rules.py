@@ -76,6 +76,14 @@ class Rule:
     groups: tuple[Group, ...]
 
     @property
+    def keeps_signs_apart(self) -> bool:
+        """Whether positive and negative contributions have denominators of their own, as in alpha-beta."""
+        return all(
+            group.where == "everywhere" and {term.input for term in group.terms} == {"positive", "negative"}
+            for group in self.groups
+        )
+
+    @property
     def needs_bounds(self) -> bool:
         """Whether the rule asks for the input's valid range."""
         return any(term.input in ("low", "high") for group in self.groups for term in group.terms)

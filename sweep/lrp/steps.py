@@ -1,33 +1,32 @@
-"""The steps of a graph: layers without their arrays, and their linear maps."""
+"""The steps of a graph: layers without their arrays, what each reads, and what is known of its relevance beforehand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import tensorflow as tf
-
-from sweep.lrp import winograd
-from sweep.lrp.network import (
+from sweep.lrp.assignment import Sharing
+from sweep.lrp.layers import (
+    Add,
     AveragePool,
+    Concatenate,
     Conv,
     Dense,
+    DepthwiseConv,
     Flatten,
     Layer,
+    LeakyReLU,
     MaxPool,
-    Network,
+    Multiply,
     Padding,
     ReLU,
     Shape,
     ZeroPad,
 )
-from sweep.lrp.rules import ONES, PLAIN, Input, Modifier, Rule, for_nonnegative_input
+from sweep.lrp.network import Network
+from sweep.lrp.rules import ONES, Input, Rule, for_nonnegative_input
 
-Tensor: TypeAlias = Any
-Weights: TypeAlias = dict[str, Tensor]
-"""A layer's arrays: each kernel and bias its rule uses, by modifier."""
-FORWARD = "forward factors"
-"""Where `prepare` keeps Winograd's factors of a kernel that the forward pass goes by."""
+Form: TypeAlias = Literal["positive", "multiple", "free"]
+"""What is known of a tensor's relevance: a multiple of the tensor's positive part, of the tensor, or neither."""
 
 
 @dataclass(frozen=True)
@@ -35,27 +34,55 @@ class Step:
     """A layer without its arrays: all that decides the graph."""
 
     kind: str
-    """'linear' (average pools too), 'max_pool', 'relu', 'reshape', 'pad' or 'identity'."""
-    before: Shape
+    """'linear' or 'average', 'max_pool', 'relu', 'leaky_relu', 'reshape', 'pad', 'identity', 'add', 'concatenate' or
+    'multiply'."""
+    reads: tuple[int, ...]
+    """The tensors that it reads; 0 is the input, i + 1 what step i gives out."""
+    befores: tuple[Shape, ...]
+    """Their shapes."""
     after: Shape
     rule: Rule | None = None
     kernel_shape: Shape = ()
-    """Empty for average pools."""
+    depthwise: bool = False
+    """Whether each channel is convolved by itself."""
     size: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
     padding: Padding = "valid"
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    max_value: float | None = None
+    """Where a ReLU ends."""
+    sharing: Sharing = "z"
+    """How a sum shares its relevance."""
+    joined: tuple[bool, ...] = ()
+    """With the sharing `block`: which of what is added comes from a layer that shares the sum's denominator."""
     scaled: bool = False
-    """Whether the relevance of the outputs is a multiple of what a ReLU lets through of them."""
+    """Whether the relevance of the outputs is a multiple of their positive parts, by no more than they are."""
     winograd_forward: bool = False
     """Whether the forward pass, too, goes by Winograd's minimal filtering."""
+
+    @property
+    def before(self) -> Shape:
+        """Shape of what it reads, of the first where there are several."""
+        return self.befores[0]
 
     @property
     def inputs(self) -> list[Input]:
         """The distinct inputs that the rule's terms see."""
         groups = self.rule.groups if self.rule else ()
         return list(dict.fromkeys(term.input for group in groups for term in group.terms))
+
+    @property
+    def keeps_multiples(self) -> bool:
+        """Whether the rule gives the inputs a relevance that is a multiple of them."""
+        return set(self.inputs) in ({"plain"}, {"positive", "negative"})
+
+    @property
+    def has_one_share(self) -> bool:
+        """Whether all inputs of a window get the same share, so that one channel stands for all."""
+        return not self.depthwise and all(
+            term.kernel == ONES for group in (self.rule.groups if self.rule else ()) for term in group.terms
+        )
 
     @property
     def tiles(self) -> bool:
@@ -65,209 +92,137 @@ class Step:
         )
 
 
-def steps(network: Network, rules: Sequence[Rule | None]) -> tuple[Step, ...]:
-    """Describe each layer of a network, `rules` naming the rule of each layer that needs one."""
-    described = []
-    nonnegative = False
-    for layer, rule, before, after in zip(
-        network.layers, rules, network.shapes[:-1], network.shapes[1:], strict=True
+def steps(
+    network: Network, rules: Sequence[Rule | None], sharing: Sharing = "z", *, multiple: bool = False
+) -> tuple[Step, ...]:
+    """Describe each layer of a network, `rules` naming the rule of each layer that needs one.
+
+    `multiple`: whether the relevance of the output comes as a multiple of the output.
+    """
+    described: list[Step] = []
+    nonnegative = [False]
+    for layer, rule, reads, after in zip(
+        network.layers, rules, network.reads, network.shapes[1:], strict=True
     ):
-        if rule is not None and nonnegative:
+        if rule is not None and nonnegative[reads[0]]:
             rule = for_nonnegative_input(rule)
-        if isinstance(layer, Conv):
-            step = Step(
-                "linear",
-                before,
-                after,
-                rule,
-                layer.kernel.shape,
-                stride=layer.stride,
-                padding=layer.padding,
-                dilation=layer.dilation,
-            )
-        elif isinstance(layer, Dense):
-            step = Step("linear", before, after, rule, layer.kernel.shape)
-        elif isinstance(layer, MaxPool):
-            step = Step(
-                "max_pool", before, after, size=layer.size, stride=layer.stride, padding=layer.padding
-            )
-        elif isinstance(layer, ReLU):
-            step = Step("relu", before, after)
-        elif isinstance(layer, Flatten):
-            step = Step("reshape", before, after)
-        elif isinstance(layer, ZeroPad):
-            step = Step("pad", before, after, pads=layer.padding)
-        elif isinstance(layer, AveragePool):
-            step = Step(
-                "linear", before, after, rule, size=layer.size, stride=layer.stride, padding=layer.padding
-            )
-        else:
-            step = Step("identity", before, after)
+        step = _step(layer, rule, reads, tuple(network.shapes[tensor] for tensor in reads), after)
+        if step.kind == "add":
+            step = replace(step, sharing=sharing)
         described.append(step)
-        nonnegative = step.kind == "relu" or (nonnegative and not step.kernel_shape)
-    return _with_scales(described)
+        nonnegative.append(
+            step.kind == "relu" or (step.kind != "linear" and all(nonnegative[tensor] for tensor in reads))
+        )
+    if sharing == "block":
+        described = _with_blocks(described, rules)
+    return _with_scales(described, nonnegative, "multiple" if multiple else "free")
 
 
-def _with_scales(described: Sequence[Step]) -> tuple[Step, ...]:
-    """Find, from the end, where relevance is a multiple of the values it belongs to."""
+def _step(
+    layer: Layer, rule: Rule | None, reads: tuple[int, ...], befores: tuple[Shape, ...], after: Shape
+) -> Step:
+    def made(kind: str, **settings: Any) -> Step:
+        return Step(kind, reads, befores, after, **settings)
+
+    if isinstance(layer, Conv | DepthwiseConv):
+        return made(
+            "linear",
+            rule=rule,
+            kernel_shape=layer.kernel.shape,
+            depthwise=isinstance(layer, DepthwiseConv),
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+        )
+    if isinstance(layer, Dense):
+        return made("linear", rule=rule, kernel_shape=layer.kernel.shape)
+    if isinstance(layer, MaxPool):
+        return made("max_pool", size=layer.size, stride=layer.stride, padding=layer.padding)
+    if isinstance(layer, AveragePool):
+        return made("average", rule=rule, size=layer.size, stride=layer.stride, padding=layer.padding)
+    if isinstance(layer, ReLU):
+        return made("relu", max_value=layer.max_value)
+    if isinstance(layer, LeakyReLU):
+        return made("leaky_relu", kernel_shape=layer.slope.shape)
+    if isinstance(layer, ZeroPad):
+        return made("pad", pads=layer.padding)
+    return made(_SIMPLE.get(type(layer), "identity"))
+
+
+_SIMPLE: dict[type, str] = {
+    Flatten: "reshape",
+    Add: "add",
+    Concatenate: "concatenate",
+    Multiply: "multiply",
+}
+
+
+def _with_blocks(described: Sequence[Step], rules: Sequence[Rule | None]) -> list[Step]:
+    """Find for each sum the layers that share its denominator: those that nothing else reads, and of one rule.
+
+    `rules` are those of all layers, whatever is known of the signs of their inputs.
+    """
+    readers: dict[int, int] = {}
+    for step in described:
+        for tensor in step.reads:
+            readers[tensor] = readers.get(tensor, 0) + 1
+    found = []
+    for step in described:
+        if step.kind == "add":
+            own = [
+                rules[tensor - 1]
+                if tensor and readers[tensor] == 1 and _can_share(described[tensor - 1])
+                else None
+                for tensor in step.reads
+            ]
+            chosen = next((rule for rule in own if rule), None)
+            if chosen is None:
+                step = replace(step, sharing="plus")
+            else:
+                step = replace(step, rule=chosen, joined=tuple(rule == chosen for rule in own))
+        found.append(step)
+    return found
+
+
+def _can_share(step: Step) -> bool:
+    """Whether a layer's rule has a meaning for a sum: it says what becomes of positive and of negative values."""
+    return (
+        step.kind == "linear"
+        and step.keeps_multiples
+        and all(group.where == "everywhere" for group in (step.rule.groups if step.rule else ()))
+    )
+
+
+def _with_scales(described: Sequence[Step], nonnegative: Sequence[bool], start: Form) -> tuple[Step, ...]:
+    """Find, from the end, where relevance is a multiple of the positive parts of the values it belongs to."""
+    arrivals: list[list[Form]] = [[] for _ in nonnegative]
+    arrivals[-1].append(start)
     found: list[Step] = []
-    multiple = False
-    for step in reversed(described):
-        if step.kind == "linear":
-            found.append(replace(step, scaled=multiple and found[-1].kind == "relu"))
-            multiple = len(step.inputs) == 1 and step.inputs != ["ones"]
-        else:
-            found.append(step)
-            multiple = multiple and (step.kind != "max_pool" or step.tiles)
+    for index in reversed(range(len(described))):
+        step, here = described[index], arrivals[index + 1]
+        form: Form = here[0] if len(here) == 1 else "free" if "free" in here else "multiple"
+        if form == "multiple" and nonnegative[index + 1]:
+            form = "positive"
+        found.append(replace(step, scaled=step.kind == "linear" and form == "positive"))
+        for place, tensor in enumerate(step.reads):
+            arrivals[tensor].append(_form_before(step, place, form))
     return tuple(reversed(found))
 
 
-def with_winograd(described: Sequence[Step]) -> tuple[Step, ...]:
-    """Let the forward pass of wide 3x3 convolutions go by Winograd, which rounds about ten times as much as the plain sum.
-
-    For passes that end in features; relevance divides by what its forward pass gives, and keeps to the plain sum.
-    """
-    return tuple(
-        replace(step, winograd_forward=_is_winograd(step, winograd.LEAST_PRODUCTS_FORWARD))
-        for step in described
-    )
-
-
-def prepare(layer: Layer, step: Step) -> Weights:
-    """A layer's kernels and biases, modified as its rule asks; empty for layers without weights."""
-    if not isinstance(layer, Conv | Dense):
-        return {}
-    if step.winograd_forward:
-        return {"bias": tf.constant(layer.bias), FORWARD: tf.constant(winograd.factors(layer.kernel))}
-    weights = {"kernel": tf.constant(layer.kernel), "bias": tf.constant(layer.bias)}
-    for group in step.rule.groups if step.rule else ():
-        for term in group.terms:
-            if term.kernel == ONES:
-                weights[key("kernel", ONES)] = tf.ones((*step.kernel_shape[:-2], 1, 1))
-            else:
-                kernel = _modified(weights["kernel"], term.kernel)
-                weights[key("kernel", term.kernel)] = kernel
-                # For groups whose quotients are known to be one or less (docs/lrp.md).
-                if _is_winograd(step, winograd.LEAST_PRODUCTS) and step.scaled and group.is_above_output:
-                    weights[key("factors", term.kernel)] = tf.constant(winograd.factors(_turned(kernel)))
-                    if term.kernel != PLAIN:  # else the denominator is the output
-                        factors = tf.constant(winograd.factors(kernel.numpy()))
-                        weights[key("denominator factors", term.kernel)] = factors
-        if group.bias is not None:
-            weights[key("bias", group.bias)] = _modified(weights["bias"], group.bias)
-    return weights
-
-
-def linear(step: Step, x: Tensor, kernel: Tensor) -> Tensor:
-    """The layer's linear map, without bias; average pools need no kernel."""
-    if not step.kernel_shape:
-        return tf.nn.avg_pool2d(x, step.size, step.stride, step.padding.upper())
-    if len(step.kernel_shape) == 2:
-        return tf.matmul(x, kernel)
-    if _is_thinned(step):
-        (rows, columns), pads = step.stride, _pads(step)
-        every = tf.nn.conv2d(tf.pad(x, [(0, 0), *pads, (0, 0)]), kernel, 1, "VALID", dilations=step.dilation)
-        return every[:, ::rows, ::columns]
-    return tf.nn.conv2d(x, kernel, step.stride, step.padding.upper(), dilations=step.dilation)
-
-
-def transposed(step: Step, s: Tensor, weights: Weights, modifier: Modifier) -> Tensor:
-    """The transpose of the layer's linear map, with its kernel modified."""
-    if (factors := weights.get(key("factors", modifier))) is not None:
-        return winograd.convolution(s, factors)
-    kernel = weights.get(key("kernel", modifier))
-    if not step.kernel_shape:
-        back = tf.raw_ops.AvgPoolGrad(
-            orig_input_shape=[tf.shape(s)[0], *step.before],
-            grad=s,
-            ksize=(1, *step.size, 1),
-            strides=(1, *step.stride, 1),
-            padding=step.padding.upper(),
-        )
-        return tf.ensure_shape(back, (None, *step.before))
-    if len(step.kernel_shape) == 2:
-        return tf.matmul(s, kernel, transpose_b=True)
-    height, width, channels = *step.before[:2], 1 if modifier == ONES else step.before[2]
-    kernel = _spread_out(kernel, step)
-    if _is_thinned(step):
-        ((top, bottom), (left, right)), reaches = _pads(step), _reaches(step)
-        padded = (height + top + bottom, width + left + right)
-        every = [tf.shape(s)[0], *(n - k + 1 for n, k in zip(padded, reaches, strict=True)), s.shape[-1]]
-        spread = tf.raw_ops.StridedSliceGrad(
-            shape=every, begin=[0] * 4, end=every, strides=[1, *step.stride, 1], dy=s
-        )
-        shape = [tf.shape(s)[0], *padded, channels]
-        back = tf.nn.conv2d_transpose(spread, kernel, shape, 1, "VALID")
-        return tf.ensure_shape(
-            back[:, top : top + height, left : left + width], (None, height, width, channels)
-        )
-    shape = [tf.shape(s)[0], height, width, channels]
-    back = tf.nn.conv2d_transpose(s, kernel, shape, step.stride, step.padding.upper())
-    return tf.ensure_shape(back, (None, height, width, channels))
-
-
-def _is_winograd(step: Step, least_products: int) -> bool:
-    """Whether Winograd's detour pays: the layer is a 3x3 convolution with so many channel pairs times pixels."""
-    return (
-        winograd.PAYS
-        and step.kernel_shape[:2] == (3, 3)
-        and prod(step.kernel_shape[2:]) >= winograd.LEAST_CHANNEL_PAIRS
-        and prod(step.kernel_shape[2:]) * prod(step.after[:2]) >= least_products
-        and step.stride == step.dilation == (1, 1)
-        and step.padding == "same"
-    )
-
-
-def _turned(kernel: Tensor) -> Any:
-    """The kernel (height, width, in, out) whose convolution is the transpose of the given one's."""
-    return kernel.numpy()[::-1, ::-1].transpose(0, 1, 3, 2)
-
-
-def _is_thinned(step: Step) -> bool:
-    """Whether a convolution is computed at every place, then thinned out to its stride.
-
-    TensorFlow 2.21's oneDNN kernels return wrong values for unequal strides (seen with one input channel and one
-    output column), and not all of its kernels take stride and dilation together.
-    """
-    return step.stride[0] != step.stride[1] or (max(step.stride) > 1 and max(step.dilation) > 1)
-
-
-def _spread_out(kernel: Tensor, step: Step) -> Tensor:
-    """The kernel with the zeros between its values that dilation stands for.
-
-    Only TensorFlow's oneDNN kernels transpose a dilated convolution on a CPU, and they are not used on every CPU.
-    """
-    if step.dilation == (1, 1):
-        return kernel
-    (rows, columns), (down, across) = kernel.shape[:2], step.dilation
-    apart = tf.reshape(kernel, (rows, 1, columns, 1, *kernel.shape[2:]))
-    padded = tf.pad(apart, [(0, 0), (0, down - 1), (0, 0), (0, across - 1), (0, 0), (0, 0)])
-    height, width = _reaches(step)
-    return tf.reshape(padded, (rows * down, columns * across, *kernel.shape[2:]))[:height, :width]
-
-
-def _reaches(step: Step) -> tuple[int, int]:
-    """Rows and columns from a window's first to its last, in pixels."""
-    rows, columns = (d * (k - 1) + 1 for k, d in zip(step.kernel_shape[:2], step.dilation, strict=True))
-    return rows, columns
-
-
-def _pads(step: Step) -> list[tuple[int, int]]:
-    """Rows and columns of zeros that the padding adds, before and after."""
-    if step.padding == "valid":
-        return [(0, 0), (0, 0)]
-    sizes = zip(step.before[:2], step.after[:2], step.stride, _reaches(step), strict=True)
-    missing = [max((n_out - 1) * stride + reach - n, 0) for n, n_out, stride, reach in sizes]
-    return [(total // 2, total - total // 2) for total in missing]
-
-
-def key(array: str, modifier: Modifier) -> str:
-    """Where `prepare` keeps a modified 'kernel' or 'bias', or a kernel's Winograd 'factors' or 'denominator factors'."""
-    return array if modifier == PLAIN else f"{array} {tuple(modifier)}"
-
-
-def _modified(array: Tensor, modifier: Modifier) -> Tensor:
-    if modifier == PLAIN:
-        return array
-    parts = zip(modifier[:3], (array, tf.nn.relu(array), tf.minimum(array, 0.0)), strict=True)
-    return tf.add_n([weight * part for weight, part in parts if weight]) ** modifier.power
+def _form_before(step: Step, place: int, form: Form) -> Form:
+    """The form of the relevance of what a step reads at a place, from that of its output."""
+    if step.kind == "linear":
+        return "multiple" if step.keeps_multiples else "free"
+    if step.kind == "average":
+        return "multiple"
+    if step.kind == "add":
+        if step.joined and step.joined[place]:
+            return form  # its layer divides what the sum has by a denominator that they share
+        return "positive" if form == "positive" and step.sharing == "plus" else "multiple"
+    if form == "free" or step.kind == "multiply":  # multiples of any size
+        return "free"
+    if step.kind == "relu":
+        return "positive"
+    if step.kind == "leaky_relu" or (step.kind == "max_pool" and not step.tiles):
+        return "multiple"
+    return form

@@ -7,7 +7,7 @@ import numpy as np
 
 from sweep.arrays import Array
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
-from sweep.lrp.composites import Bias
+from sweep.lrp.assignment import Bias
 from sweep.lrp.rules import Rule
 from sweep.models.vgg import BLOCKS, LAYERS
 
@@ -17,15 +17,26 @@ def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int)
     return Network(layers=_backbone(layers), input_shape=(input_size, input_size, 3))
 
 
-def model_rules(given: str | Mapping[str, Any], bias: Bias) -> tuple[Rule | None, ...]:
+def joined(backbone: Network, readout: Dense) -> Network:
+    """A backbone with a readout behind it."""
+    flat = () if len(backbone.output_shape) == 1 else (Flatten(),)
+    return backbone.then(*flat, readout)
+
+
+def model_rules(
+    given: str | Mapping[str, Any], bias: Bias, backbone: Network | None = None
+) -> tuple[Rule | None, ...]:
     """The rule of each layer of a backbone and, last, of the readout, as a run finds them.
 
-    It is the same for every backbone: the weights decide how wide its layers are, not which there are. Raises InputError
+    Without a backbone, those of VGG-16: its weights decide how wide its layers are, not which there are. Raises InputError
     for a composite that is wrong or names what the model does not have.
     """
     one = np.zeros((1, 1), np.float32), np.zeros(1, np.float32)
-    layers = dict.fromkeys(LAYERS, (one[0][None, None], one[1]))
-    return composite(given).rules((*_backbone(layers), Dense(*one)), bias)
+    if backbone is None:
+        layers = _backbone(dict.fromkeys(LAYERS, (one[0][None, None], one[1])))
+        return composite(given).rules((*layers, Dense(*one)), bias)
+    count = len(backbone.layers)
+    return composite(given).rules((*backbone.layers, Dense(*one)), bias, (*backbone.reads, (count,)))
 
 
 def _backbone(layers: Mapping[str, tuple[Array, Array]]) -> tuple[Layer, ...]:

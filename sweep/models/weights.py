@@ -6,16 +6,20 @@ A source is written in the study file as one of
     bundled:NAME      weights inside the package (docs/backbones.md)
     npz:PATH          arrays blockB_convC/kernel and blockB_convC/bias, and optionally `preprocessing` as JSON
     keras:imagenet    VGG-16 of keras.applications, fetched once and checked against Keras' own hash
-    keras:PATH        the same layout from a file
+    keras:NAME        a network of keras.applications trained on ImageNet, as in keras:ResNet50
+    keras:PATH        a model that Keras saved, .keras or .h5; or VGG-16's weights alone, in the layout of keras.applications
+    torchvision:PATH  a state dict of torchvision's ResNet, VGG or AlexNet as .safetensors
     vggface:PATH      VGG-Face in the layout of keras-vggface, from a file or an http(s) address
     random:SEED       untrained, at VGG-16's published width
+    random:SEED:SOURCE  the network of another source, untrained, as in random:1:keras:faces.keras
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -23,53 +27,19 @@ from sweep.arrays import Array
 from sweep.data.decoding import is_file
 from sweep.errors import InputError, has_password
 from sweep.keys import generator, key_of, key_of_file
+from sweep.lrp import DepthwiseConv, Layer, Network
+from sweep.lrp.layers import WEIGHTED
 from sweep.models.download import fetched
 from sweep.models.hdf5 import check_hdf5, read_layers
+from sweep.models.keras_models import open_application, open_model, says_model
+from sweep.models.network import backbone_network
+from sweep.models.source import Layers, Preprocessing, WeightSource, no_readout
+from sweep.models.torchvision import open_torchvision
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
 from sweep.study import Pretraining, on_pixel_scale
 
 KERAS_IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
 """Hash of the file that keras.applications fetches, and checks itself; here it names the weights."""
-
-Layers = Mapping[str, tuple[Array, Array]]
-"""Kernel (3, 3, in, out) and bias (out,) of each convolution, float32."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a backbone expects of its input: (pixels in `channel_order` - `mean`) * `scale`."""
-
-    channel_order: Literal["RGB", "BGR"] = "BGR"
-    mean: tuple[float, float, float] = (103.939, 116.779, 123.68)
-    """Channel means in `channel_order`, on the 0-255 scale; the default is ImageNet's, as in Caffe."""
-    scale: float = 1.0
-
-    def __call__(self, pixels: Array) -> Array:
-        """Network input, float32, of RGB `pixels` uint8 (image, height, width, 3)."""
-        result: Array = self.of_floats(pixels.astype(np.float32))
-        return result
-
-    def of_floats(self, pixels: Any) -> Any:
-        """The same of float32 pixels from 0 to 255, an array or a tensor."""
-        ordered = pixels if self.channel_order == "RGB" else pixels[..., ::-1]
-        return (ordered - np.asarray(self.mean, np.float32)) * np.float32(self.scale)
-
-    @property
-    def bounds(self) -> tuple[Array, Array]:
-        """Lowest and highest possible input of each channel, for rules that need the input's range."""
-        low, high = (self(np.full((1, 1, 1, 3), value, np.uint8))[0, 0, 0] for value in (0, 255))
-        return low, high
-
-
-@dataclass(frozen=True)
-class WeightSource:
-    """Weights that can be named before they are loaded."""
-
-    key: str
-    """Hash of what determines the weights: a file's bytes, or a seed."""
-    preprocessing: Preprocessing
-    load: Callable[[], Layers]
-    """Reads the weights. Raises InputError naming the file and the layer that is wrong."""
 
 
 def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSource:
@@ -77,36 +47,41 @@ def open_weights(pretraining: Pretraining, base: Path, level: str) -> WeightSour
 
     Raises InputError where the kind is unknown or the file does not exist.
     """
+    source = _opened(pretraining, base, f"factors.pretraining.{level}")
+    return replace(source, preprocessing=source.preprocessing.overridden(pretraining))
+
+
+def _opened(pretraining: Pretraining, base: Path, place: str) -> WeightSource:
     kind, _, location = pretraining.weights.partition(":")
-    place = f"factors.pretraining.{level}"
     opener = _KINDS.get(kind)
     if opener is None or not location:
         raise InputError(f"{place}: '{pretraining.weights}' names no weights; use {', '.join(_FORMS)}")
-    source = opener(location, base, place)
-    declared = source.preprocessing
-    order = pretraining.channel_order or declared.channel_order
-    # A mean belongs to its channel, so the declared ones move with the order.
-    mean = declared.mean if order == declared.channel_order else declared.mean[::-1]
-    changed = replace(declared, channel_order=order, mean=pretraining.mean or mean)
-    return replace(source, preprocessing=changed)
+    source = opener(location, base, place, pretraining)
+    if pretraining.features is not None and source.is_vgg:
+        raise InputError(
+            f"{place}.features: the features of VGG-16 are those behind its last pool; leave this out"
+        )
+    return source
 
 
 def file_of_weights(pretraining: Pretraining) -> str | None:
     """Path of the file that a level of the factor pretraining names, as it stands in the study file; None without one."""
     kind, _, location = pretraining.weights.partition(":")
-    named = kind in ("npz", "keras", "vggface") and location != "imagenet"
+    if kind == "random" and ":" in location:
+        kind, _, location = location.partition(":")[2].partition(":")
+    named = kind in ("npz", "vggface", "torchvision") or (kind == "keras" and is_path(location))
     return location if named and not location.startswith(("http://", "https://")) else None
 
 
-def _bundled(name: str, base: Path, place: str) -> WeightSource:
+def _bundled(name: str, base: Path, place: str, given: Pretraining) -> WeightSource:
     folder = Path(__file__).parent / "bundled"
     known = sorted(path.stem for path in folder.glob("*.npz"))
     if name not in known:
         raise InputError(f"{place}: no bundled weights are named '{name}'; known: {', '.join(known)}")
-    return _npz(f"{name}.npz", folder, place)
+    return _npz(f"{name}.npz", folder, place, given)
 
 
-def _npz(location: str, base: Path, place: str) -> WeightSource:
+def _npz(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
     path = base / location
     if not is_file(path):
         raise InputError(f"{place}: no weight file {path}")
@@ -135,7 +110,11 @@ def _npz(location: str, base: Path, place: str) -> WeightSource:
         check_layers(layers, f"{place}: {path}")
         return layers
 
-    return WeightSource(key=key_of_file(path), preprocessing=preprocessing or Preprocessing(), load=load)
+    return _vgg(key_of_file(path), preprocessing or Preprocessing(), load)
+
+
+def _vgg(key: str, preprocessing: Preprocessing, load: Callable[[], Layers]) -> WeightSource:
+    return WeightSource(key, preprocessing, lambda size: backbone_network(load(), size))
 
 
 def _numbers(file: Mapping[str, Array], name: str) -> Array:
@@ -169,11 +148,26 @@ def _declared(content: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(content["channel_order"], (first, second, third), scale)
 
 
-def _keras(location: str, base: Path, place: str) -> WeightSource:
-    """VGG-16 trained on ImageNet (Simonyan & Zisserman 2015), as keras.applications distributes it."""
-    if location != "imagenet":
-        return _hdf5(base / location, LAYERS, Preprocessing(), place)
+def _keras(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
+    """A network of keras.applications, a file of one, or VGG-16 trained on ImageNet (Simonyan & Zisserman 2015)."""
+    if location == "imagenet":
+        return _keras_vgg16(place)
+    if not is_path(location):
+        return open_application(location, place, given)
+    path = base / location
+    if not is_file(path):
+        raise InputError(f"{place}: no weight file {path}")
+    if says_model(path):
+        return open_model(path, place, given)
+    return _hdf5(path, LAYERS, Preprocessing(), place)
 
+
+def is_path(location: str) -> bool:
+    """Whether what follows `keras:` is a file, not the name of a network, such as ResNet50."""
+    return location != "imagenet" and not (location.isidentifier() and location[0].isupper())
+
+
+def _keras_vgg16(place: str) -> WeightSource:
     def load() -> Layers:
         import keras
 
@@ -190,12 +184,10 @@ def _keras(location: str, base: Path, place: str) -> WeightSource:
         check_layers(layers, f"{place}: keras.applications")
         return {name: (kernel, bias) for name, (kernel, bias) in layers.items()}
 
-    return WeightSource(
-        key=key_of("keras:imagenet", KERAS_IMAGENET_MD5), preprocessing=Preprocessing(), load=load
-    )
+    return _vgg(key_of("keras:imagenet", KERAS_IMAGENET_MD5), Preprocessing(), load)
 
 
-def _vggface(location: str, base: Path, place: str) -> WeightSource:
+def _vggface(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
     """VGG-Face (Parkhi et al. 2015), converted to Keras: layers conv1_1 ... conv5_3, version-1 means."""
     remote = location.startswith(("http://", "https://"))
     if has_password(location):
@@ -218,14 +210,17 @@ def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place:
         check_layers(layers, f"{place}: {path}")
         return layers
 
-    return WeightSource(key=key_of_file(path), preprocessing=preprocessing, load=load)
+    return _vgg(key_of_file(path), preprocessing, load)
 
 
-def _random(location: str, base: Path, place: str) -> WeightSource:
-    """The untrained control: VGG-16 with He-normal kernels (He et al. 2015) and zero biases."""
-    if not location.isdecimal():
+def _random(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
+    """The untrained control: VGG-16, or another network, with He-normal kernels (He et al. 2015) and zero biases."""
+    number, _, other = location.partition(":")
+    if not number.isdecimal():
         raise InputError(f"{place}: 'random:{location}' needs a whole number, as in random:1")
-    seed = int(location)
+    seed = int(number)
+    if other:
+        return _untrained(seed, _opened(given.model_copy(update={"weights": other}), base, place))
 
     def load() -> Layers:
         layers, channels = {}, 3
@@ -236,14 +231,47 @@ def _random(location: str, base: Path, place: str) -> WeightSource:
             channels = width
         return layers
 
-    return WeightSource(key=key_of("random weights", seed), preprocessing=Preprocessing(), load=load)
+    return _vgg(key_of("random weights", seed), Preprocessing(), load)
 
 
-_KINDS: Mapping[str, Callable[[str, Path, str], WeightSource]] = {
+def _untrained(seed: int, trained: WeightSource) -> WeightSource:
+    """The layers of a network with random weights."""
+
+    def network(size: int) -> Network:
+        found = trained.network(size)
+        layers = tuple(
+            _drawn(layer, seed, index) if isinstance(layer, WEIGHTED) else layer
+            for index, layer in enumerate(found.layers)
+        )
+        return Network(layers, found.input_shape, found.reads)
+
+    key = key_of("random weights", seed, trained.key)
+    return replace(trained, key=key, network=network, readout=no_readout)
+
+
+def _drawn(layer: Layer, seed: int, index: int) -> Layer:
+    assert isinstance(layer, WEIGHTED)
+    fan_in = prod(layer.kernel.shape[:2] if isinstance(layer, DepthwiseConv) else layer.kernel.shape[:-1])
+    kernel = generator("random weights", seed, index).normal(0, np.sqrt(2 / fan_in), layer.kernel.shape)
+    return replace(layer, kernel=kernel.astype(np.float32), bias=np.zeros_like(layer.bias))
+
+
+_KINDS: Mapping[str, Callable[[str, Path, str, Pretraining], WeightSource]] = {
     "bundled": _bundled,
     "npz": _npz,
     "keras": _keras,
     "vggface": _vggface,
+    "torchvision": open_torchvision,
     "random": _random,
 }
-_FORMS = ("bundled:NAME", "npz:PATH", "keras:imagenet", "keras:PATH", "vggface:PATH", "random:SEED")
+_FORMS = (
+    "bundled:NAME",
+    "npz:PATH",
+    "keras:imagenet",
+    "keras:NAME",
+    "keras:PATH",
+    "torchvision:PATH",
+    "vggface:PATH",
+    "random:SEED",
+    "random:SEED:SOURCE",
+)

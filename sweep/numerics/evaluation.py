@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from sweep.arrays import Array
+from sweep.lrp.linear import with_winograd
 from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
-from sweep.lrp.steps import steps, with_winograd
+from sweep.lrp.steps import steps
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
 from sweep.study.settings import Convolutions

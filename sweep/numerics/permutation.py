@@ -9,18 +9,19 @@ from typing import TypeVar
 
 from sweep.arrays import Array
 from sweep.keys import generator
-from sweep.lrp.network import Conv, Dense, Network
+from sweep.lrp.layers import WEIGHTED, Conv, Dense, DepthwiseConv
+from sweep.lrp.network import Network
 
 READOUT = "readout"
 """Name of a model's own layer, whose weights go by the model's key; all others go by their backbone's."""
 
-AnyLayer = TypeVar("AnyLayer", bound=Conv | Dense)
+AnyLayer = TypeVar("AnyLayer", bound=Conv | DepthwiseConv | Dense)
 
 
 def permuted_network(network: Network, key: str, draw: int) -> Network:
     """Returns `network` with the weights of every layer permuted, as in `permuted_layer`, all layers at once."""
     layers = tuple(
-        permuted_layer(layer, key, draw, place) if isinstance(layer, Conv | Dense) else layer
+        permuted_layer(layer, key, draw, place) if isinstance(layer, WEIGHTED) else layer
         for place, layer in enumerate(network.layers)
     )
     return replace(network, layers=layers)

@@ -137,6 +137,37 @@ class ReadoutTraining:
         return readout
 
 
+class GivenReadout:
+    """A readout that was trained elsewhere, in the place of one that is trained: its one epoch changes nothing."""
+
+    def __init__(self, features: Array, labels: Array, validation: Array, kernel: Array, bias: Array) -> None:
+        """The arguments are those of `ReadoutTraining`, with the layer's `kernel` and `bias`.
+
+        Raises WorkError where the features do not fit the layer, or are not finite.
+        """
+        if features.shape[1] != len(kernel) or not np.isfinite(features).all():
+            raise WorkError(
+                f"the readout takes {len(kernel):,} finite features, and the backbone gives {features.shape[1]:,}"
+            )
+        self._readout = Readout(kernel, bias)
+        self._parts = [(features[part], labels[part].astype(np.int32)) for part in (~validation, validation)]
+
+    @full_precision()
+    def epoch(self) -> EpochMetrics:
+        """How the readout stands on both splits."""
+        weights = tf.constant(self._readout.kernel), tf.constant(self._readout.bias)
+        measured = [
+            float(value)
+            for features, labels in self._parts
+            for value in _evaluate(weights, tf.constant(features), tf.constant(labels))
+        ]
+        return EpochMetrics(1, *measured)
+
+    def readout(self) -> Readout:
+        """The layer as it is."""
+        return self._readout
+
+
 def _standardization(features: Array) -> tuple[Array, Array]:
     """Mean and inverse deviation per feature; a feature that never varies gets scale 0, so it stays unused."""
     with np.errstate(over="ignore"):

@@ -41,9 +41,9 @@ class Impossible(Exception):
 
 def kernels(answers: Answers) -> Described:
     """First-layer kernels of each pretraining (paper, Fig. 1)."""
-    layers, blocks = answers.plan.load_layers(), {}
+    networks, blocks = answers.plan.load_networks(), {}
     for name, backbone in answers.plan.backbones.items():
-        kernel = layers[name]["block1_conv1"][0]
+        kernel = networks[name].first_kernel
         reverse = backbone.weights.preprocessing.channel_order == "BGR"
         blocks[name] = kernel[:, :, ::-1] if reverse else kernel
     counts = "; ".join(
@@ -72,7 +72,7 @@ def masked_faces(answers: Answers) -> Described:
     position = relevance.chunks(plan)[0][0]
     image, percents = plan.images.ids[position], plan.study.masking.percents
     ranks = {}
-    for name in plan.backbones:
+    for name in plan.study.factors.pretraining:
         model = next((model for model in _mapped(plan) if model.cell.pretraining == name), None)
         if model is None:
             continue
@@ -187,7 +187,7 @@ def second_choices(answers: Answers) -> Described:
         raise Impossible(
             "No figure: none of the images with maps is recognised by the models of a condition."
         )
-    pretrainings = list(answers.plan.backbones)
+    pretrainings = list(answers.plan.study.factors.pretraining)
     faces = _faces(answers, first[0])
     targets = [
         _target(answers, by_image[image], image, pretrainings, faces) for image in ranked[:RANK2_TARGETS]
@@ -228,7 +228,7 @@ def agreement(answers: Answers) -> Described:
     """On how many images the pretrainings' second choices differ."""
     if not answers.rank2.num_rows:
         raise Impossible("No figure: rank-2 choices need a task of more than two classes.")
-    if len(answers.plan.backbones) < 2:
+    if len(answers.plan.study.factors.pretraining) < 2:
         raise Impossible("No figure: it compares pretrainings, and the study has one.")
     counts = agreement_counts(answers.rank2)
     listed = "; ".join(

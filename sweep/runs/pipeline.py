@@ -9,7 +9,7 @@ from sweep.actors.pool import Failure, WorkerPool
 from sweep.actors.ranks import Rankers
 from sweep.actors.trials import finetune
 from sweep.errors import LostError, Stopped, StoreError, WorkError
-from sweep.models.weights import Layers
+from sweep.lrp import Network
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import Answers, answers_of
 from sweep.report.page import write_report
@@ -44,18 +44,18 @@ def run_study(
     a stage to compute again, with all that is made from it. Raises WorkError listing what failed, after everything
     else was done; HeldError where another run of the study is alive; Stopped where this one was asked to stop.
     """
-    layers = plan.load_layers()
+    networks = plan.load_networks()
     with Interrupts(display.say) as interrupts:
         try:
             with hold(plan, store, display, interrupts) as lease:
-                return _run(plan, layers, store, results, display, lease, interrupts, address, refresh)
+                return _run(plan, networks, store, results, display, lease, interrupts, address, refresh)
         except KeyboardInterrupt:
             raise interrupts.end or Stopped("stopped") from None
 
 
 def _run(
     plan: Plan,
-    layers: Mapping[str, Layers],
+    networks: Mapping[str, Network],
     store: Store,
     results: str,
     display: Display,
@@ -79,10 +79,10 @@ def _run(
     try:
         if store.missing(everything):
             with cluster(address) as joined:
-                _compute(run, layers, joined)
+                _compute(run, networks, joined)
                 if run.damaged_inputs():
                     display.say("What was damaged is made again.")
-                    _compute(run, layers, joined)
+                    _compute(run, networks, joined)
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
         _catch_up(run)
@@ -143,7 +143,7 @@ def _publish(run: Run) -> Answers:
     return answers
 
 
-def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
+def _compute(run: Run, networks: Mapping[str, Network], joined: bool) -> None:
     """Every stage. The workers give their CPUs back while Tune has its trials."""
     plan, store = run.plan, run.store
     names = list(stages_of(plan))
@@ -155,13 +155,13 @@ def _compute(run: Run, layers: Mapping[str, Layers], joined: bool) -> None:
         store.write(unit, plan.images.table, columns_of(plan, "images"))
         run.advance(1)
     run.finish()
-    context, nodes = share_context(plan, layers, store), Nodes(store, run.display.say)
+    context, nodes = share_context(plan, networks, store), Nodes(store, run.display.say)
     with WorkerPool(context, nodes, growing=joined) as pool:
         for stage in before:
             _stage(run, pool, stage)
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
-    memory = trial_bytes(plan, layers)
+    memory = trial_bytes(plan, networks)
     problems = finetune(plan, models, store, run.tracker, run.advance, nodes, memory) if models else []
     run.finish(
         [

@@ -13,10 +13,9 @@ from sweep import __version__
 from sweep.arrays import Array
 from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
-from sweep.lrp import Dense, Network
-from sweep.lrp.reference import Innvestigate, check_reference
-from sweep.models.network import backbone_network
-from sweep.models.weights import Layers
+from sweep.lrp import Add, Dense, Network, composite
+from sweep.lrp.reference import Innvestigate, as_reference, check_reference
+from sweep.models.network import joined
 from sweep.numerics.permutation import READOUT, permuted_layer, permuted_network
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
@@ -42,6 +41,11 @@ class Verification:
     def reference(self) -> str:
         """What the maps were held to, with its version."""
         return str(self.rows["reference"][0])
+
+    def is_of_stored_maps(self, plan: Plan) -> bool:
+        """Whether all maps that were compared are the stored ones, and none was computed for it (see `verify`)."""
+        own = json.dumps(plan.study.relevance.composite, sort_keys=True)
+        return set(self.rows["composite"].to_pylist()) <= {own}
 
     @property
     def worst(self) -> str:
@@ -97,13 +101,15 @@ def verify(
 ) -> Verification:
     """Compute `count` random maps of a study again with iNNvestigate, and store the comparison as a unit.
 
+    iNNvestigate shares the relevance of sums by `z` only. Where a study shares them in another way, its stored maps cannot be
+    compared: the engine's maps with `z`, of the same models and images, are.
     Each model's network is analysed in a process of its own; `on_done` is called with the number of maps compared.
 
     Raises InputError where the study's composite is none of iNNvestigate's, WorkError where the maps are not stored.
     """
     settings = plan.study.relevance
     try:
-        check_reference(settings.composite, settings.bias)
+        check_reference(as_reference(settings.composite), settings.bias)
     except InputError as error:
         raise InputError(
             *(f"{plan.path}: relevance.{line}; nothing to hold it to" for line in error.problems)
@@ -115,10 +121,10 @@ def verify(
             f"{len(missing)} units with maps are not stored yet; finish the study: sweep run {plan.path}"
         )
     chosen = sample_maps(plan, count, seed)
-    layers = plan.load_layers()
+    networks = plan.load_networks()
     rows: list[dict[str, Any]] = []
     for one, positions in chosen.items():
-        rows += _compare(plan, store, one, positions, _network(plan, store, layers, one))
+        rows += _compare(plan, store, one, positions, _network(plan, store, networks, one))
         on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
     keys = [unit.key for unit in stored]
@@ -129,17 +135,21 @@ def verify(
     return Verification(table)
 
 
-def _network(plan: Plan, store: Store, layers: Mapping[str, Layers], one: Explained) -> Network:
-    """The network that was explained, backbone and readout, as a chain."""
+def _network(plan: Plan, store: Store, networks: Mapping[str, Network], one: Explained) -> Network:
+    """The network that was explained, backbone and readout."""
     model = plan.model[one.model_id]
-    pretraining = model.cell.pretraining
-    backbone = backbone_network(layers[pretraining], plan.study.dataset.input_size)
+    backbone = networks[model.backbone]
     weights = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model.id]))
     readout = Dense(weights.kernel, weights.bias)
     if one.draw is not None:
-        backbone = permuted_network(backbone, plan.backbones[pretraining].key, one.draw)
+        backbone = permuted_network(backbone, plan.backbones[model.backbone].key, one.draw)
         readout = permuted_layer(readout, model.key, one.draw, READOUT)
-    return Network((*backbone.layers, readout), backbone.input_shape)
+    return joined(backbone, readout)
+
+
+def has_sums(network: Network) -> bool:
+    """Whether relevance is shared by sums anywhere in a network."""
+    return any(isinstance(layer, Add) for layer in network.layers)
 
 
 def _compare(
@@ -147,10 +157,19 @@ def _compare(
 ) -> Iterator[dict[str, Any]]:
     model = plan.model[one.model_id]
     images = [plan.selected[position] for position in positions]
-    inputs = plan.backbones[model.cell.pretraining].weights.preprocessing(plan.images.pixels[images])
-    stored = _stored_maps(plan, store, one, positions)
-    with Innvestigate(network, plan.study.relevance.composite) as process:
-        again = process.relevance(inputs, [model.labels[image] for image in images]).reshape(len(images), -1)
+    given = plan.study.relevance.composite
+    shared_otherwise = has_sums(network) and composite(given).sharing != "z"
+    reference = as_reference(given) if shared_otherwise else given
+    inputs = plan.backbones[model.backbone].weights.preprocessing(plan.images.pixels[images])
+    targets = [model.labels[image] for image in images]
+    if shared_otherwise:
+        from sweep.lrp import relevance as engine
+
+        stored = engine(network, inputs, targets, reference).reshape(len(images), -1)
+    else:
+        stored = _stored_maps(plan, store, one, positions)
+    with Innvestigate(network, reference) as process:
+        again = process.relevance(inputs, targets).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)
@@ -160,7 +179,7 @@ def _compare(
         yield {
             "model_id": one.name,
             "image_id": plan.images.ids[image],
-            "composite": json.dumps(plan.study.relevance.composite, sort_keys=True),
+            "composite": json.dumps(reference, sort_keys=True),
             "engine": f"{plan.study.relevance.engine} {__version__}",
             "reference": f"innvestigate {version('innvestigate')}",
             "max_error": float(error),

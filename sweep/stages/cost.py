@@ -10,10 +10,11 @@ from math import prod
 
 import numpy as np
 
-from sweep.lrp import Conv, Network
+from sweep.lrp import Network
+from sweep.lrp.layers import WEIGHTED
+from sweep.lrp.network import first_weighted
 from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
-from sweep.models.network import backbone_network, model_rules
-from sweep.models.weights import Layers
+from sweep.models.network import model_rules
 from sweep.numerics.masking import removed_count
 from sweep.plan import Plan
 from sweep.study import SOURCELESS
@@ -159,17 +160,17 @@ class Speed:
         )
 
 
-def size_of(plan: Plan, layers: Mapping[str, Layers]) -> Size:
-    """The numbers of a planned study; `layers` are the backbones' weights."""
+def size_of(plan: Plan, loaded: Mapping[str, Network]) -> Size:
+    """The numbers of a planned study; `loaded` are its backbones."""
     study = plan.study
-    networks = [backbone_network(layers[name], study.dataset.input_size) for name in plan.backbones]
+    networks = [loaded[name] for name in plan.backbones]
     pixels = study.dataset.input_size**2
     counts = {removed_count(percent, pixels) for percent in study.masking.percents}
-    rules = model_rules(study.relevance.composite, study.relevance.bias)[:-1]
-    flops = [sum(_layer_flops(network)) for network in networks]
+    flops = [pass_flops(network) for network in networks]
+    given = study.relevance.composite, study.relevance.bias
     # By the mean pass, which a wide backbone has more of.
     per_image, per_map = np.average(
-        [relevance_passes(n, rules) for n in networks], axis=0, weights=flops
+        [relevance_passes(n, model_rules(*given, n)[:-1]) for n in networks], axis=0, weights=flops
     ).tolist()
     if study.relevance.engine == "innvestigate":
         per_image, per_map = 0.0, REFERENCE_PASSES
@@ -220,17 +221,15 @@ def relevance_passes(network: Network, rules: Sequence[Rule | None]) -> tuple[fl
     """Passes that relevance takes per image, whatever the number of models, and per map.
 
     An image needs the forward pass and the products in its denominators; a map needs one transposed map per term. A
-    kernel of ones needs a single channel, which is next to nothing.
+    kernel of ones needs a single channel, which is next to nothing. What has no kernel counts for nothing.
     """
-    flops = _layer_flops(network)
-    convolutions = [
-        rule for layer, rule in zip(network.layers, rules, strict=True) if isinstance(layer, Conv) and rule
-    ]
+    first = set(first_weighted(network.layers, network.reads))
     per_image = per_map = 0.0
-    for index, (own, rule) in enumerate(zip(flops, convolutions, strict=True)):
-        terms = [
-            term for group in (for_nonnegative_input(rule) if index else rule).groups for term in group.terms
-        ]
+    for index, (own, rule) in enumerate(zip(_layer_flops(network), rules, strict=True)):
+        if rule is None or not own:
+            continue
+        seen = rule if index in first else for_nonnegative_input(rule)
+        terms = [term for group in seen.groups for term in group.terms]
         products = {
             (term.input, term.kernel)
             for term in terms
@@ -238,13 +237,17 @@ def relevance_passes(network: Network, rules: Sequence[Rule | None]) -> tuple[fl
         }
         per_image += own * (1 + len(products - {("plain", PLAIN)}))
         per_map += own * sum(term.kernel != ONES for term in terms)
-    return per_image / sum(flops), per_map / sum(flops)
+    return per_image / pass_flops(network), per_map / pass_flops(network)
+
+
+def pass_flops(network: Network) -> float:
+    """Multiplications and additions of one image's forward pass through layers with kernels."""
+    return sum(_layer_flops(network))
 
 
 def _layer_flops(network: Network) -> list[float]:
-    """Multiplications and additions of each convolution for one image."""
+    """The same of each layer; none where it has no kernel."""
     return [
-        2.0 * prod(layer.kernel.shape) * prod(after[:2])
+        2.0 * layer.kernel.size * prod(after[:-1]) if isinstance(layer, WEIGHTED) else 0.0
         for layer, after in zip(network.layers, network.shapes[1:], strict=True)
-        if isinstance(layer, Conv)
     ]

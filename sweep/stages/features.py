@@ -1,7 +1,7 @@
 """The stage `features`: what each frozen backbone makes of each image, computed once for all models."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil
 
 from sweep.keys import key_of
@@ -47,9 +47,9 @@ def _settings(plan: Plan) -> dict[str, object]:
     return {
         "backbones": {
             name: {
-                "weights": plan.study.factors.pretraining[name].weights,
+                "weights": backbone.source,
                 "weights_key": backbone.weights.key,
-                "preprocessing": asdict(backbone.weights.preprocessing),
+                "preprocessing": backbone.weights.preprocessing.settings(),
             }
             for name, backbone in plan.backbones.items()
         }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sweep.arrays import Array
 from sweep.data.images import VALIDATION
 from sweep.keys import key_of
 from sweep.plan import Model, Plan
@@ -45,7 +46,7 @@ def _units(plan: Plan) -> list[Unit]:
 
 def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
     for model in plan.models:
-        read = features.units_of_backbone(plan, model.cell.pretraining)
+        read = features.units_of_backbone(plan, model.backbone)
         yield epoch_units(plan)[model.id], read
         yield model_units(plan)[model.id], read
 
@@ -91,17 +92,20 @@ class Trial:
     """Columns of the table `models` in this study."""
     run_id: str | None
     """The model's MLflow run."""
+    own: tuple[Array, Array] | None = None
+    """Kernel and bias of a readout that was trained elsewhere."""
 
 
 def trial_of(plan: Plan, model: Model, run_id: str | None) -> Trial:
     """The trial that trains a model."""
     return Trial(
         model=model,
-        features=features.units_of_backbone(plan, model.cell.pretraining),
+        features=features.units_of_backbone(plan, model.backbone),
         epochs_unit=epoch_units(plan)[model.id],
         model_unit=model_units(plan)[model.id],
         schema=with_extra("models", list(plan.study.factors.extra)),
         run_id=run_id,
+        own=plan.own_readout(model),
     )
 
 

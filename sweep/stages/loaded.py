@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.arrays import Array
-from sweep.models.weights import Preprocessing
+from sweep.models.network import joined
+from sweep.models.source import Preprocessing
 from sweep.numerics.masking import Fill, replacements
 from sweep.storage.store import Store, Unit
 from sweep.study.settings import Convolutions
@@ -38,8 +39,8 @@ class Context:
     """Class of every image for each task."""
     pixels: Reference
     """uint8 RGB (image, size, size, 3)."""
-    layers: Mapping[str, Reference]
-    """Convolution weights of each backbone."""
+    networks: Mapping[str, Reference]
+    """Each backbone, for the images' size."""
     preprocessing: Mapping[str, Preprocessing]
     convolutions: Convolutions = "winograd"
     worker_bytes: int = 0
@@ -120,18 +121,13 @@ class Loaded:
         return np.broadcast_to(features, (len(images), features.shape[1]))
 
     def _load_network(self, backbone: str) -> Any:
-        from sweep.models.network import backbone_network
-
-        size = self.get(self.context.pixels).shape[1]
-        return backbone_network(self.get(self.context.layers[backbone]), size)
+        return self.get(self.context.networks[backbone])
 
     def _permute(self, backbone: str, key: str, draw: int) -> Any:
         """The backbone with its weights permuted for a draw; `key` is the backbone's."""
-        from sweep.models.network import backbone_network
         from sweep.numerics.permutation import permuted_network
 
-        size = self.get(self.context.pixels).shape[1]
-        return permuted_network(backbone_network(self.get(self.context.layers[backbone]), size), key, draw)
+        return permuted_network(self.network(backbone), key, draw)
 
     def _make_evaluator(self, backbone: str) -> Any:
         from sweep.numerics.evaluation import Evaluator
@@ -169,14 +165,12 @@ class ReferenceEngine:
         self, of: Any, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
     ) -> Array:
         """Maps (image, height, width) of one model, which `of` tells from all others."""
-        from sweep.lrp import Network
         from sweep.lrp.reference import Innvestigate
 
         if of != self._of:
             if self._process is not None:
                 self._process.close()
-            joined = Network((*backbone.layers, readout), backbone.input_shape)
-            self._process = Innvestigate(joined, composite)
+            self._process = Innvestigate(joined(backbone, readout), composite)
         self._of = None  # where it fails it closes, and the next call is for a new one
         maps: Array = self._process.relevance(inputs, targets)
         self._of = of

@@ -121,7 +121,7 @@ def blocks(plan: Plan) -> Mapping[str, list[tuple[Model, ...]]]:
     """Models of each backbone, in blocks; those that failed keep their place, as a product's last bits depend on it."""
     found = {}
     for backbone in plan.backbones:
-        own = [model for model in plan.models if model.cell.pretraining == backbone]
+        own = [model for model in plan.models if model.backbone == backbone]
         found[backbone] = [tuple(own[i] for i in block) for block in chunked(range(len(own)), BLOCK)]
     return found
 

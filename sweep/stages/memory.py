@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from itertools import pairwise
 from math import prod
 
-from sweep.lrp import Conv, Network, composite
+from sweep.lrp import Network, composite
+from sweep.lrp.layers import WEIGHTED
 from sweep.lrp.rules import ONES, PLAIN, Rule
-from sweep.models.network import backbone_network
-from sweep.models.weights import Layers
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import features, masking, randomized, relevance, similarity
@@ -38,9 +37,8 @@ FORWARD_FACTORS = 4
 """Winograd's factors of a kernel of the forward pass, in kernels."""
 
 
-def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
-    """Bytes of memory that a worker of the study needs; `layers` are the backbones' weights."""
-    networks = _networks(plan, layers)
+def worker_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
+    """Bytes of memory that a worker of the study needs; `networks` are the backbones."""
     weights = sorted((_weights(plan, network) for network in networks.values()), reverse=True)
     processes = 2 if plan.study.relevance.engine == "innvestigate" else 1
     stages = max(
@@ -61,23 +59,20 @@ def worker_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
     )
 
 
-def trial_bytes(plan: Plan, layers: Mapping[str, Layers]) -> int:
+def trial_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
     """Bytes that a Tune trial needs: the features as stored, split and standardised, and the copies on the way."""
-    largest = max(prod(network.output_shape) for network in _networks(plan, layers).values())
+    largest = max(prod(network.output_shape) for network in networks.values())
     return int(PROCESS_BYTES + 4 * VALUE * len(plan.images.ids) * largest)
-
-
-def _networks(plan: Plan, layers: Mapping[str, Layers]) -> dict[str, Network]:
-    return {name: backbone_network(layers[name], plan.study.dataset.input_size) for name in plan.backbones}
 
 
 def _weights(plan: Plan, network: Network) -> float:
     """A backbone's kernels: plain for the forward pass, and as the rules modify them."""
-    rules = composite(plan.study.relevance.composite).rules(network.layers, plan.study.relevance.bias)
+    given = composite(plan.study.relevance.composite)
+    rules = given.rules(network.layers, plan.study.relevance.bias, network.reads)
     forward = FORWARD_FACTORS if plan.study.convolutions == "winograd" else 1
     kernels = 0.0
     for layer, rule in zip(network.layers, rules, strict=True):
-        if isinstance(layer, Conv):
+        if isinstance(layer, WEIGHTED):
             kernels += layer.kernel.size * (1 + forward + _modified(rule))
     return VALUE * kernels
 
@@ -101,7 +96,7 @@ def _readouts(plan: Plan, networks: Mapping[str, Network]) -> float:
 
 
 def _readout(networks: Mapping[str, Network], model: Model) -> float:
-    return VALUE * prod(networks[model.cell.pretraining].output_shape) * len(model.classes)
+    return VALUE * prod(networks[model.backbone].output_shape) * len(model.classes)
 
 
 def _pass(network: Network) -> float:
@@ -128,7 +123,7 @@ def _predictions(plan: Plan, network: Network) -> float:
 
 def _relevance(plan: Plan, backbone: str, network: Network) -> float:
     """One pass of the engine, and the maps of all models."""
-    models = sum(model.cell.pretraining == backbone for model in plan.models)
+    models = sum(model.backbone == backbone for model in plan.models)
     images, largest = min(relevance.CHUNK, len(plan.selected)), max(map(prod, network.shapes))
     wanted = VALUE * images * (2 * sum(map(prod, network.shapes)) + 3 * models * largest)
     return min(wanted, LRP_BYTES) + VALUE * images * models * prod(network.input_shape[:2])

@@ -33,7 +33,7 @@ def units(plan: Plan) -> Mapping[str, Unit]:
 
 def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
     for model_id, unit in units(plan).items():
-        read = features.units_of_backbone(plan, plan.model[model_id].cell.pretraining)
+        read = features.units_of_backbone(plan, plan.model[model_id].backbone)
         yield unit, (finetune.model_units(plan)[model_id], *read)
 
 
@@ -51,7 +51,7 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
     for model_id, unit in units(plan).items():
         if unit in missing:
             model = plan.model[model_id]
-            read = features.units_of_backbone(plan, model.cell.pretraining)
+            read = features.units_of_backbone(plan, model.backbone)
             yield PredictionsPiece(finetune.refer(plan, model), read, unit)
 
 

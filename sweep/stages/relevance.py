@@ -81,7 +81,7 @@ def pieces_of(
     settings = plan.study.relevance
     together = settings.engine == "sweep"
     for backbone in plan.backbones:
-        own = [model for model in plan.present if model.cell.pretraining == backbone]
+        own = [model for model in plan.present if model.backbone == backbone]
         for models in [own] if together else [[model] for model in own]:
             for c, chunk in enumerate(chunks(plan)):
                 wanted = [model for model in models if unit_of(model, c) in missing]

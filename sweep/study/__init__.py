@@ -1,14 +1,13 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
 from sweep.study.masking import SOURCELESS, Masking
+from sweep.study.pretraining import Pretraining, on_pixel_scale
 from sweep.study.reading import Study, load_study, parse_study, read_study
 from sweep.study.settings import (
     Cell,
     Dataset,
     Finetune,
-    Pretraining,
     RelevanceImages,
-    on_pixel_scale,
 )
 
 __all__ = [

@@ -15,10 +15,9 @@ from sweep.keys import sortable
 from sweep.study.base import Settings
 from sweep.study.masking import Masking
 from sweep.study.names import bad_names
+from sweep.study.pretraining import LevelName, Pretraining
 from sweep.study.problems import refuse, shortened
 
-LevelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+$")]
-"""Factor levels become parts of model ids, joined by '-', and of file names."""
 Epochs = Annotated[int, Field(ge=1, le=2**31 - 1)]
 INT64 = 2**63 - 1
 """The largest whole number that tables and queries hold."""
@@ -39,32 +38,6 @@ class Dataset(Settings):
     """Chooses which images are held back."""
     white: Annotated[float, Field(gt=0)] | None = None
     """Pixel value that is white, as in 4095 for data of 12 bits; by default the largest that a file's type holds."""
-
-
-def on_pixel_scale(mean: tuple[float, float, float]) -> bool:
-    """Whether channel means can be of pixels from 0 to 255, and not from 0 to 1."""
-    return not any(mean) or (min(mean) >= 0 and 1 < max(mean) <= 255)
-
-
-class Pretraining(Settings):
-    """A level of the factor pretraining: the frozen backbone's weights and what its input looks like."""
-
-    weights: str
-    """Where the weights come from, as in 'npz:PATH' (see sweep.models.weights); paths start at the study file."""
-    channel_order: Literal["RGB", "BGR"] | None = None
-    """Overrides the channel order that the weights declare; their means follow it."""
-    mean: tuple[float, float, float] | None = None
-    """Overrides the channel means that are subtracted, on the 0-255 scale and in `channel_order`, which must be given too."""
-
-    @model_validator(mode="after")
-    def _means_can_be_read_one_way_only(self) -> "Pretraining":
-        if self.mean is not None and not on_pixel_scale(self.mean):
-            raise ValueError(
-                "mean: must be on the scale of pixels, 0 to 255; multiply by 255 what is on 0 to 1"
-            )
-        if self.mean is not None and self.channel_order is None and len(set(self.mean)) > 1:
-            raise ValueError("mean: give channel_order too, RGB or BGR: the order of these three")
-        return self
 
 
 class Finetune(Settings):
@@ -141,6 +114,39 @@ class Factors(BaseModel):
                         (name, f"overrides {setting}, as the factor {other} does; make them one factor")
                     )
         refuse(*(((name,), why) for name, why in found))
+        return self
+
+    @model_validator(mode="after")
+    def _own_readouts_differ(self) -> "Factors":
+        found = []
+        for name, level in self.pretraining.items():
+            if level.readout != "own":
+                continue
+            where = ("pretraining", name)
+            lacking = [task for task in self.task if task not in level.classes]
+            if lacking:
+                found.append(
+                    (
+                        where,
+                        f"classes: name those of {lacking[0]}, in the order of the file's last dense layer",
+                    )
+                )
+            for mark, levels in (("{task}", self.task), ("{seed}", self.seed)):
+                if len(levels) > 1 and mark not in level.weights:
+                    found.append(
+                        (
+                            where,
+                            f"weights: own readouts of several {mark[1:-1]}s come from several files; name {mark} in the path",
+                        )
+                    )
+            if self.extra:
+                found.append(
+                    (
+                        where,
+                        "readout: nothing is trained, so the factors that change training change nothing; leave them out",
+                    )
+                )
+        refuse(*found)
         return self
 
     @property
@@ -255,6 +261,16 @@ class StudySettings(Settings):
                     found.append((("factors", name), why))
         refuse(*found)
         return self
+
+    def backbones(self) -> dict[str, Pretraining]:
+        """Every backbone by name: each level of pretraining, and one per task and seed where its path holds them."""
+        factors = self.factors
+        return {
+            level.named(name, task, seed): level.filled(task, seed)
+            for name, level in factors.pretraining.items()
+            for task in factors.task
+            for seed in factors.seed
+        }
 
     def cells(self) -> Iterator[Cell]:
         """All cells, the seed varying slowest, so that a further seed only appends."""

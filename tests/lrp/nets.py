@@ -1,12 +1,29 @@
 """Random small networks for the tests, and the twin's rules for every preset."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from sweep.lrp import AveragePool, Conv, Dense, Dropout, Flatten, Layer, MaxPool, Network, ReLU, ZeroPad
-from sweep.lrp.network import Padding
+from sweep.lrp import (
+    Add,
+    AveragePool,
+    Concatenate,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    Multiply,
+    Network,
+    ReLU,
+    ZeroPad,
+)
+from sweep.lrp.layers import Padding, output_shape
 from tests.lrp import twin
 from tests.lrp.twin import LinearRule
 
@@ -21,6 +38,14 @@ def conv(
 ) -> Conv:
     kernel = rng.standard_normal((*size, n_in, n_out)) / np.sqrt(size[0] * size[1] * n_in)
     return Conv(kernel.astype(np.float32), (bias * rng.standard_normal(n_out)).astype(np.float32), **more)
+
+
+def depthwise(
+    rng: np.random.Generator, n_in: int, multiplier: int, size: Any = (3, 3), **more: Any
+) -> DepthwiseConv:
+    kernel = rng.standard_normal((*size, n_in, multiplier)) / np.sqrt(size[0] * size[1])
+    bias = 0.3 * rng.standard_normal(n_in * multiplier)
+    return DepthwiseConv(kernel.astype(np.float32), bias.astype(np.float32), **more)
 
 
 def dense(rng: np.random.Generator, n_in: int, n_out: int, *, bias: float = 0.3, name: str = "") -> Dense:
@@ -91,35 +116,104 @@ def networks(draw: st.DrawFn) -> Network:
     return Network(tuple(layers), shape)
 
 
+@st.composite
+def graphs(draw: st.DrawFn) -> Network:
+    """Networks whose tensors are read several times, with every kind of layer; relu after most, so signs vary."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shape = (draw(st.integers(4, 7)), draw(st.integers(4, 7)), draw(st.integers(1, 3)))
+    layers: list[Layer] = []
+    reads: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = [shape]
+
+    def add(layer: Layer, *tensors: int) -> int:
+        layers.append(layer)
+        reads.append(tensors)
+        shapes.append(output_shape(layer, [shapes[tensor] for tensor in tensors]))
+        return len(layers)
+
+    def branch(tensor: int, like: tuple[int, ...] | None) -> int:
+        """A convolution, or one per channel and one by points, with a relu or a leaky one after some."""
+        n_in = shapes[tensor][2]
+        stride = draw(st.sampled_from([(1, 1), (2, 2)])) if like is None else (1, 1)
+        if draw(st.integers(0, 2)) == 0:
+            tensor = add(depthwise(rng, n_in, draw(st.integers(1, 2)), (3, 2), stride=stride), tensor)
+            stride = (1, 1)
+        size = draw(st.sampled_from([(1, 1), (3, 3)]))
+        n_out = draw(st.integers(1, 3)) if like is None else like[2]
+        return after(add(conv(rng, shapes[tensor][2], n_out, size, stride=stride), tensor))
+
+    def after(tensor: int) -> int:
+        kind = draw(st.integers(0, 4))
+        if kind == 0:
+            return tensor
+        slope = rng.uniform(
+            0.1, 0.4, draw(st.sampled_from([(), (shapes[tensor][2],), shapes[tensor]]))
+        ).astype(np.float32)
+        return add(LeakyReLU(slope) if kind == 1 else ReLU(max_value=6.0 if kind == 2 else None), tensor)
+
+    here = branch(0, None)
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from(["sum", "sum", "shortcut", "beside", "gate", "pool", "itself"]))
+        if kind == "sum":
+            here = after(add(Add(), branch(here, shapes[here]), here))
+        elif kind == "shortcut":
+            one = branch(here, None)
+            stride = (1, 1) if shapes[one][:2] == shapes[here][:2] else (2, 2)
+            others = [
+                add(conv(rng, shapes[here][2], shapes[one][2], (1, 1), stride=stride), here) for _ in range(2)
+            ]
+            here = after(add(Add(), one, *others))
+        elif kind == "beside":
+            here = after(add(Concatenate(), here, branch(here, shapes[here])))
+        elif kind == "gate":
+            height, width = shapes[here][:2]
+            pooled = add(AveragePool((height, width), (height, width)), here)
+            here = add(Multiply(), here, add(conv(rng, shapes[here][2], shapes[here][2], (1, 1)), pooled))
+        elif kind == "pool" and min(shapes[here][:2]) > 1:
+            pools: list[Layer] = [
+                MaxPool(),
+                MaxPool((2, 2), (1, 1)),
+                AveragePool(),
+                AveragePool((3, 3), (2, 2), "same"),
+            ]
+            here = add(draw(st.sampled_from(pools)), here)
+        else:
+            here = add(Add(), here, here)
+    here = add(Flatten(), here)
+    add(dense(rng, shapes[here][0], 3), here)
+    return Network(tuple(layers), shape, tuple(reads))
+
+
 def jittered(network: Network, rng: np.random.Generator) -> Network:
     """The same network with its weights moved by about float32's rounding."""
 
     def moved(array: Any) -> Any:
         return array.astype(np.float64) * (1 + 1e-7 * rng.standard_normal(array.shape))
 
-    layers: list[Any] = []
-    for layer in network.layers:
-        if isinstance(layer, Conv):
-            layer = Conv(moved(layer.kernel), moved(layer.bias), layer.stride, layer.padding, layer.dilation)
-        elif isinstance(layer, Dense):
-            layer = Dense(moved(layer.kernel), moved(layer.bias))
-        layers.append(layer)
-    return Network(tuple(layers), network.input_shape)
+    layers = [
+        replace(layer, kernel=moved(layer.kernel), bias=moved(layer.bias))
+        if isinstance(layer, Conv | DepthwiseConv | Dense)
+        else layer
+        for layer in network.layers
+    ]
+    return Network(tuple(layers), network.input_shape, network.reads)
 
 
 def rules_of(
     network: Network, conv: LinearRule, dense: LinearRule, pool: LinearRule, **first: LinearRule
 ) -> list[LinearRule]:
-    """The twin's rule of every convolution, dense layer and average pool; `first` by kind of the first of them."""
+    """The twin's rule of every convolution, dense layer and average pool; `first` by kind of those that come first."""
     chosen: list[LinearRule] = []
-    is_first = True
-    for layer in network.layers:
+    weighted = [False]
+    for layer, reads in zip(network.layers, network.reads, strict=True):
+        is_first = not any(weighted[tensor] for tensor in reads)
+        is_linear = isinstance(layer, Conv | DepthwiseConv | Dense)
+        weighted.append(is_linear or not is_first)
         if isinstance(layer, AveragePool):
             chosen.append(pool)
-        elif isinstance(layer, Conv | Dense):
-            kind, usual = ("conv", conv) if isinstance(layer, Conv) else ("dense", dense)
+        elif is_linear:
+            kind, usual = ("dense", dense) if isinstance(layer, Dense) else ("conv", conv)
             chosen.append(first.get(f"first_{kind}", usual) if is_first else usual)
-            is_first = False
     return chosen
 
 

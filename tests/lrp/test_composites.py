@@ -1,9 +1,10 @@
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sweep.errors import InputError
-from sweep.lrp import COMPOSITES, AveragePool, Composite, Flatten, Network, composite
+from sweep.lrp import COMPOSITES, Add, AveragePool, Composite, Flatten, Network, composite
 from sweep.lrp import rules as r
 from tests.lrp import nets
 
@@ -164,3 +165,41 @@ def test_settings_that_do_not_fit_the_network_are_named(given: Any, words: str) 
 def test_unknown_bias_convention() -> None:
     with pytest.raises(InputError, match="neither 'innvestigate' nor 'split'"):
         composite("preset_a").rules((Flatten(),), "whole")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("preset_a", "plus"),
+        ("epsilon_alpha2_beta1_flat", "plus"),
+        ("epsilon_gamma_box", "z"),
+        ({"kinds": {"conv": "z", "dense": "z"}}, "z"),
+        ({"preset": "preset_a", "kinds": {"conv": "gamma"}}, "z"),
+        ({"preset": "preset_b", "kinds": {"add": "z"}}, "z"),
+        ({"preset": "preset_a", "kinds": {"add": "block"}}, "block"),
+    ],
+)
+def test_sums_share_by_plus_where_signs_are_kept_apart(given: Any, expected: str) -> None:
+    assert composite(given).sharing == expected
+
+
+@pytest.mark.parametrize("add", ["flat", {"rule": "z"}, 1])
+def test_no_other_sharing(add: Any) -> None:
+    with pytest.raises(InputError, match=r"composite\.kinds\.add: must be z, plus or block, not"):
+        composite({"preset": "preset_a", "kinds": {"add": add}})
+
+
+def test_every_layer_that_sees_the_input_through_no_other_is_a_first_one() -> None:
+    rng = np.random.default_rng(0)
+    layers = (
+        nets.conv(rng, 3, 2, name="left"),
+        nets.conv(rng, 3, 2, name="right"),
+        Add(),
+        nets.conv(rng, 2, 2),
+    )
+    reads = ((0,), (0,), (1, 2), (3,))
+    assert composite("preset_a_flat").rules(layers, reads=reads) == (r.flat(), r.flat(), None, A)
+    assert composite("preset_a_flat").rules(layers[:2]) == (r.flat(), A)  # one behind the other
+
+
+A = r.with_whole_bias(r.alpha_beta(1, 0))

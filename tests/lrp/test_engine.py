@@ -8,8 +8,12 @@ import pytest
 from sweep.errors import InputError
 from sweep.lrp import (
     COMPOSITES,
+    Add,
+    AveragePool,
+    Concatenate,
     Conv,
     Dense,
+    Dropout,
     Flatten,
     MaxPool,
     Network,
@@ -120,6 +124,42 @@ def test_relevance_is_conserved_without_biases(rule: Any, first: str) -> None:
     composite = {"kinds": {"conv": rule, "dense": "z"}, "positions": {0: first}}
     maps, logits = relevance(network, images, 1, composite, bounds=(-1.0, 6.0), return_logits=True)
     np.testing.assert_allclose(maps.sum(axis=(1, 2)), logits[:, 1], rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("add", ["z", "plus", "block"])
+def test_relevance_is_conserved_by_sums_and_channels_beside_each_other(add: str, rectified: bool) -> None:
+    rng = np.random.default_rng(2)
+    layers = (
+        nets.conv(rng, 3, 4, bias=0),
+        ReLU(),
+        nets.conv(rng, 4, 4, bias=0),
+        Add(),
+        ReLU() if rectified else Dropout(),
+        Concatenate(),
+        MaxPool((3, 3), (2, 2)),
+        AveragePool((5, 5)),
+        Flatten(),
+        nets.dense(rng, 8, 3, bias=0),
+    )
+    reads = ((0,), (1,), (2,), (3, 2), (4,), (5, 2), (6,), (7,), (8,), (9,))
+    network = Network(layers, (12, 12, 3), reads)
+    composite = {"kinds": {"conv": {"rule": "alpha_beta"}, "dense": "z", "add": add}}
+    maps, logits = relevance(network, IMAGES, 1, composite, return_logits=True)
+    np.testing.assert_allclose(maps.sum(axis=(1, 2)), logits[:, 1], rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("add", ["z", "plus", "block"])
+def test_readouts_share_the_backbone_of_a_graph_too(add: str) -> None:
+    rng = np.random.default_rng(1)
+    layers = (nets.conv(rng, 3, 4), ReLU(), nets.conv(rng, 4, 4), Add(), ReLU(), MaxPool(), Flatten())
+    backbone = Network(layers, (12, 12, 3), ((0,), (1,), (2,), (3, 2), (4,), (5,), (6,)))
+    readouts = [nets.dense(rng, 144, n) for n in (3, 2)]
+    given = {"preset": "preset_a_flat", "kinds": {"add": add}}
+    maps = shared_relevance(backbone, readouts, IMAGES, "predicted", given)
+    for own, readout in zip(maps, readouts, strict=True):
+        alone = relevance(backbone.then(readout), IMAGES, "predicted", given)
+        np.testing.assert_allclose(own, alone, atol=1e-5 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("bias", ["innvestigate", "split"])

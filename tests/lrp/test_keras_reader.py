@@ -8,7 +8,7 @@ import pytest
 from keras import layers as k
 
 from sweep.errors import InputError
-from sweep.lrp import Conv, forward, from_keras, relevance
+from sweep.lrp import DepthwiseConv, forward, from_keras, relevance
 
 RNG = np.random.default_rng(0)
 
@@ -41,6 +41,35 @@ def nested() -> Any:
     middle = keras.Model(middle_start, k.GlobalAveragePooling2D()(inner(middle_start)))
     start = k.Input((8, 8, 3))
     return randomized(keras.Model(start, k.Softmax()(k.Dense(5, name="outer")(middle(start)))))
+
+
+def residual() -> Any:
+    start = k.Input((8, 8, 3))
+    x = k.ReLU()(k.BatchNormalization()(k.Conv2D(4, 3, padding="same")(start)))
+    y = k.BatchNormalization()(k.Conv2D(6, 3, strides=2, padding="same")(x))
+    short = k.BatchNormalization()(k.Conv2D(6, 1, strides=2)(x))
+    x = k.ReLU()(k.Add()([y, short, k.Conv2D(6, 1, strides=2, name="third")(x)]))
+    inner_start = k.Input((4, 4, 6))
+    inner = keras.Model(inner_start, k.Conv2D(6, 3, padding="same")(inner_start) + inner_start)
+    x = k.BatchNormalization(name="alone")(inner(x))
+    return randomized(keras.Model(start, k.Dense(3)(k.GlobalAveragePooling2D()(k.ReLU()(x)))))
+
+
+def beside() -> Any:
+    start = k.Input((8, 8, 3))
+    x = k.Conv2D(4, 3, padding="same", activation="relu")(start)
+    x = k.Concatenate()([x, start, k.AveragePooling2D(3, 1, padding="same")(x)])
+    x = k.ReLU()(k.BatchNormalization()(x))
+    flat = k.Flatten()(x)
+    return randomized(keras.Model(start, k.Concatenate()([k.Dense(2)(flat), k.Dense(3)(flat)])))
+
+
+def squeezed() -> Any:
+    start = k.Input((8, 8, 3))
+    x = k.Conv2D(4, 3, activation="relu")(start)
+    pooled = k.GlobalAveragePooling2D(keepdims=True)(x)
+    x = k.Multiply()([x, k.Conv2D(4, 1)(pooled)])
+    return randomized(keras.Model(start, k.Dense(2)(k.Flatten()(x))))
 
 
 def batch_norms() -> Any:
@@ -79,6 +108,26 @@ MODELS: dict[str, tuple[Callable[[], Any], bool]] = {
         False,
     ),
     "global, kept": (lambda: sequential(k.GlobalAveragePooling2D(keepdims=True), k.Conv2D(2, 1)), False),
+    "a residual block": (residual, False),
+    "tensors beside each other": (beside, False),
+    "squeezed": (squeezed, False),
+    "depthwise": (
+        lambda: sequential(
+            k.DepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same"),
+            k.BatchNormalization(),
+            k.ReLU(max_value=6),
+            k.BatchNormalization(),
+            k.SeparableConv2D(4, (3, 2), depth_multiplier=2, use_bias=False),
+            k.LeakyReLU(0.3),
+            k.BatchNormalization(),
+            k.DepthwiseConv2D(2, padding="valid"),
+            k.PReLU(shared_axes=[1, 2]),
+            k.PReLU(),
+            k.Conv2D(2, 1, strides=2, activation="leaky_relu"),
+            k.ReLU(negative_slope=0.1),
+        ),
+        False,
+    ),
     "reshape": (
         lambda: sequential(k.Conv2D(2, 3, dilation_rate=2, padding="same"), k.Reshape((-1,)), k.Dense(2)),
         False,
@@ -120,8 +169,8 @@ def test_batch_norms_next_to_a_linear_layer_vanish() -> None:
 def test_a_batch_norm_that_padding_would_see_becomes_a_convolution() -> None:
     model = sequential(k.ReLU(), k.BatchNormalization(name="norm"), k.Conv2D(2, 3, padding="same"))
     layer = from_keras(model).layers[1]
-    assert isinstance(layer, Conv)
-    assert (layer.name, layer.kernel.shape) == ("norm", (1, 1, 3, 3))
+    assert isinstance(layer, DepthwiseConv)
+    assert (layer.name, layer.kernel.shape) == ("norm", (1, 1, 3, 1))
 
 
 def test_the_input_size_can_be_given() -> None:
@@ -255,9 +304,18 @@ class Subclassed(keras.Model):  # type: ignore[misc]
         return inputs
 
 
-def joining() -> Any:
+def joined_by(layer: Any) -> Any:
     start = k.Input((8, 8, 3))
-    return keras.Model(start, k.Add(name="odd")([k.Conv2D(3, 1)(start), start]))
+    return keras.Model(start, layer([k.Conv2D(3, 1)(start), start]))
+
+
+def scaled_by_a_number() -> Any:
+    start = k.Input((8, 8, 3))
+    return keras.Model(start, keras.src.ops.numpy.Multiply(name="odd")(k.ReLU()(start), 2.0))
+
+
+def along_rows() -> Any:
+    return joined_by(k.Concatenate(axis=1, name="odd"))
 
 
 def two_outputs() -> Any:
@@ -268,11 +326,13 @@ def two_outputs() -> Any:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: sequential(k.SeparableConv2D(3, 3, name="odd")), "'odd' \\(SeparableConv2D\\) is of a kind"),
-        (lambda: sequential(k.DepthwiseConv2D(3, name="odd")), "'odd' \\(DepthwiseConv2D\\) is of a kind"),
+        (lambda: sequential(k.ELU(name="odd")), "'odd' \\(ELU\\) is of a kind"),
+        (scaled_by_a_number, "'odd' \\(Multiply\\) joins a tensor with something else"),
+        (along_rows, "'odd'.*joins along axis 1"),
+        (lambda: joined_by(k.Average(name="odd")), "'odd' \\(Average\\) joins 2 inputs"),
         (lambda: sequential(k.Conv2D(3, 3, groups=3, name="odd")), "'odd'.*groups"),
         (lambda: sequential(k.Conv2D(3, 3, activation="tanh", name="odd")), "'odd'.*activation 'tanh'"),
-        (lambda: sequential(k.ReLU(max_value=6, name="odd")), "'odd'.*not the plain relu"),
+        (lambda: sequential(k.ReLU(threshold=1, name="odd")), "'odd'.*replace it by a plain one"),
         (lambda: sequential(k.Softmax(name="odd"), k.Flatten()), "'odd'.*not the model's last step"),
         (lambda: sequential(k.Dense(3, name="odd")), "'odd'.*flatten it first"),
         (lambda: sequential(k.Reshape((4, 4, 12), name="odd")), "'odd'.*only flattening"),
@@ -292,12 +352,12 @@ def two_outputs() -> Any:
         (lambda: sequential(k.Conv2D(3, 3, activation=relu, name="odd")), "'odd'.*none of Keras'"),
         (lambda: sequential(k.Activation(linear, name="odd")), "'odd'.*none of Keras'"),
         (
-            lambda: sequential(k.Conv2D(3, 3, activation=k.ReLU(max_value=6, name="odd"))),
-            "'odd'.*not the plain relu",
+            lambda: sequential(k.Conv2D(3, 3, activation=k.ReLU(threshold=1, name="odd"))),
+            "'odd'.*replace it by a plain one",
         ),
         (
-            lambda: sequential(k.Conv2D(3, 3, activation=k.LeakyReLU(), name="odd")),
-            "'odd'.*activation LeakyReLU",
+            lambda: sequential(k.Conv2D(3, 3, activation=k.ELU(), name="odd")),
+            "'odd'.*activation ELU",
         ),
         (lambda: sequential(k.Softmax(axis=1, name="odd")), "'odd'.*axis 1, not over the classes"),
         (lambda: sequential(k.Rescaling(1 / 255, name="odd")), "'odd' \\(Rescaling\\) is of a kind"),
@@ -310,7 +370,6 @@ def two_outputs() -> Any:
         (training_always, "'odd'.*is called with training=True"),
         (patched, "computes something else than its layers say: .* differs"),
         (not_finite, "'odd'.*not finite"),
-        (joining, "'odd' \\(Add\\) joins 2 inputs"),
         (two_outputs, "one input and one output"),
         (lambda: keras.Sequential([k.Flatten()]), "is not built"),
         (lambda: sequential(k.Dense(2), shape=(4,)), "not images"),

@@ -1,5 +1,7 @@
 """Every rule and preset against its NumPy float64 twin, on random networks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sweep.lrp import COMPOSITES, Network, relevance
-from sweep.lrp.composites import Bias
+from sweep.lrp import COMPOSITES, Network, graph, relevance
+from sweep.lrp.assignment import Bias
+from sweep.lrp.program import Program
 from tests.lrp import nets, twin
 from tests.lrp.twin import LinearRule
 
@@ -34,7 +37,9 @@ BIASES = st.sampled_from(("innvestigate", "split"))
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def check(network: Network, composite: Any, rules: list[LinearRule], bias: Bias, seed: int) -> None:
+def check(
+    network: Network, composite: Any, rules: list[LinearRule], bias: Bias, seed: int, add: str = "z"
+) -> None:
     rng = np.random.default_rng(seed)
     images = rng.standard_normal((2, *network.input_shape)).astype(np.float32)
     bounds = (np.full(network.input_shape[2], -4.0), np.linspace(4.0, 5.0, network.input_shape[2]))
@@ -42,7 +47,9 @@ def check(network: Network, composite: Any, rules: list[LinearRule], bias: Bias,
 
     def twins(net: Network) -> Any:
         pairs = [
-            twin.relevance(net, image, rules, int(target), whole_bias=bias == "innvestigate", bounds=bounds)
+            twin.relevance(
+                net, image, rules, int(target), whole_bias=bias == "innvestigate", bounds=bounds, add=add
+            )
             for image, target in zip(images, targets, strict=True)
         ]
         return [np.array(part) for part in zip(*pairs, strict=True)]
@@ -81,3 +88,47 @@ def test_z_box_agrees_with_its_twin(network: Network, bias: Bias, seed: int) -> 
 @given(network=nets.networks(), bias=BIASES, seed=SEEDS)
 def test_preset_agrees_with_its_twin(name: str, network: Network, bias: Bias, seed: int) -> None:
     check(network, name, nets.preset_rules(name, network), bias, seed)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """The engine's graphs run operation by operation: tracing takes longer than a small network's maps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("run", "record", "propagate"):
+            function = getattr(graph, name)
+            patch.setattr(
+                Program, name, lambda self, *given, _run=function, **more: _run(self.steps, *given, **more)
+            )
+        yield
+
+
+@pytest.mark.parametrize(
+    ("name", "add"),
+    [
+        *[(name, add) for name in ("preset_a", "preset_b") for add in ("z", "plus", "block")],
+        ("preset_a_flat", "plus"),
+        ("preset_b_flat", "block"),
+        ("epsilon_plus_flat", "plus"),
+        ("epsilon_alpha2_beta1", "z"),
+        ("epsilon_gamma_box", "z"),
+    ],
+)
+@settings(on_random_networks, max_examples=6)
+@given(network=nets.graphs(), bias=BIASES, seed=SEEDS)
+def test_preset_agrees_with_its_twin_on_graphs(
+    name: str, add: str, network: Network, bias: Bias, seed: int
+) -> None:
+    composite = {"preset": name, "kinds": {"add": add}}
+    with untraced():
+        check(network, composite, nets.preset_rules(name, network), bias, seed, add)
+
+
+@pytest.mark.parametrize("name", RULES)
+@settings(on_random_networks, max_examples=4)
+@given(network=nets.graphs(), bias=BIASES, seed=SEEDS)
+def test_rule_agrees_with_its_twin_on_graphs(name: str, network: Network, bias: Bias, seed: int) -> None:
+    given_rule, rule = RULES[name]
+    composite = {"kinds": {"conv": given_rule, "dense": "z", "add": "plus"}}
+    z = twin.epsilon_rule(0)
+    with untraced():
+        check(network, composite, nets.rules_of(network, rule, z, z), bias, seed, "plus")

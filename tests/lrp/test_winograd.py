@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweep.lrp import (
+    Add,
     Conv,
     Dense,
     Flatten,
@@ -21,13 +22,15 @@ from sweep.lrp import (
     ReLU,
     ZeroPad,
     graph,
+    linear,
     program,
     shared_relevance,
     steps,
     winograd,
 )
-from sweep.lrp.composites import Bias, composite
-from sweep.lrp.network import Padding
+from sweep.lrp.assignment import Bias
+from sweep.lrp.composites import composite
+from sweep.lrp.layers import Padding
 from tests.lrp import nets, twin
 from tests.lrp.test_rules import BIASES, RULES, SEEDS, check, on_random_networks
 
@@ -97,6 +100,45 @@ def test_maps_do_not_change(preset: str) -> None:
     assert (np.abs(fast - plain) / largest).max() < 3e-6
 
 
+def residual(normal: Draw) -> Network:
+    """Two residual blocks of the convolutions that go by Winograd."""
+
+    def conv(n_in: int) -> Conv:
+        kernel = normal(3, 3, n_in, 8) / np.float32(np.sqrt(9 * n_in))
+        return Conv(kernel, np.float32(0.1) * normal(8))
+
+    block = (conv(8), ReLU(), conv(8), Add(), ReLU())
+    again = (conv(8), ReLU(), conv(8), Add(), ReLU())
+    reads = ((0,), (1,), (2,), (3,), (4,), (5, 2), (6,), (7,), (8,), (9,), (10, 7), (11,))
+    return Network((conv(3), ReLU(), *block, *again), (14, 10, 3), reads)
+
+
+@pytest.mark.parametrize("add", ["z", "plus", "block"])
+def test_maps_of_residual_networks_do_not_change(add: str) -> None:
+    normal = drawing(3)
+    backbone = residual(normal)
+    heads = [Dense(normal(14 * 10 * 8, 3), normal(3)) for _ in range(2)]
+    images = normal(2, 14, 10, 3)
+    given = {"preset": "preset_a", "kinds": {"add": add}}
+    plain = shared_relevance(backbone, heads, images, "predicted", given)
+    same = Network(backbone.layers, backbone.input_shape, backbone.reads)
+    with winograd_everywhere():
+        fast = shared_relevance(same, heads, images, "predicted", given)
+    assert not np.array_equal(plain, fast)
+    largest = np.abs(plain).max(axis=(2, 3), keepdims=True)
+    assert (np.abs(fast - plain) / largest).max() < (3e-5 if add == "z" else 5e-6)
+
+
+def test_branches_of_sums_are_fast_only_where_shares_are_bounded() -> None:
+    network = residual(drawing(3))
+    for add, inside in (("z", False), ("plus", True), ("block", True)):
+        given = composite({"preset": "preset_a", "kinds": {"add": add}})
+        described = steps.steps(network, given.rules(network.layers), given.sharing, multiple=True)
+        # Convolutions before a ReLU always are; those before a sum where its shares are.
+        scaled = [step.scaled for step in described if step.kernel_shape]
+        assert scaled == [True, True, inside, True, inside]
+
+
 @st.composite
 def chains(draw: st.DrawFn) -> Network:
     """Chains of the convolutions that go by Winograd, most of them rectified, with pools that tile or overlap.
@@ -131,7 +173,7 @@ def recorded(chain: Network, preset: Any, images: Any) -> tuple[list[Any], list[
     """What the backward pass shares, with denominators by Winograd where they may be, and with none."""
     with winograd_everywhere():
         described = steps.steps(chain, composite(preset).rules(chain.layers))
-        fast = [steps.prepare(*pair) for pair in zip(chain.layers, described, strict=True)]
+        fast = [linear.prepare(*pair) for pair in zip(chain.layers, described, strict=True)]
     slow = [{k: v for k, v in arrays.items() if "denominator" not in k} for arrays in fast]
     both = [graph.record(described, weights, tf.constant(images), None)[1] for weights in (fast, slow)]
     return tf.nest.flatten(both[0]), tf.nest.flatten(both[1])
@@ -149,7 +191,7 @@ FAST = (ReLU(), MaxPool(), ReLU())
         (FAST, {"positions": {-1: "w_square"}}, False),  # gives relevance to inputs that are zero
         (FAST, {"positions": {-1: "flat"}}, False),
         ((MaxPool(),), {"positions": {-1: "z"}}, False),  # not rectified
-        ((ReLU(), MaxPool((2, 2), (1, 1))), {}, False),  # overlaps
+        ((ReLU(), MaxPool((2, 2), (1, 1))), {}, True),  # a multiple of the input, in windows that overlap too
     ],
 )
 def test_only_denominators_that_matter_where_the_output_is_positive_are_fast(

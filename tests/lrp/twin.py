@@ -4,13 +4,29 @@ Every linear layer is written out as a matrix, one column per output, so that `W
 transpose is `matrix.T`. Small networks only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from sweep.lrp import AveragePool, Conv, Dense, Dropout, Flatten, MaxPool, Network, ReLU, ZeroPad
+from sweep.lrp import (
+    Add,
+    AveragePool,
+    Concatenate,
+    Conv,
+    Dense,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    MaxPool,
+    Multiply,
+    Network,
+    ReLU,
+    ZeroPad,
+)
 
 Array: TypeAlias = npt.NDArray[np.float64]
 LinearRule: TypeAlias = Callable[..., Array]
@@ -52,8 +68,8 @@ def matrix_of(layer: Any, shape: tuple[int, ...]) -> tuple[Array, Array, tuple[i
     """A linear layer as (matrix, bias per output), and the shape of its output."""
     if isinstance(layer, Dense):
         return layer.kernel.astype(np.float64), layer.bias.astype(np.float64), layer.bias.shape
-    if isinstance(layer, Conv):
-        kernel = layer.kernel.astype(np.float64)
+    if isinstance(layer, Conv | DepthwiseConv):
+        kernel = full_kernel(layer)
         places = windows(shape, kernel.shape[:2], layer.stride, layer.padding, layer.dilation)
         n_out = kernel.shape[3]
         bias = layer.bias.astype(np.float64)
@@ -66,7 +82,7 @@ def matrix_of(layer: Any, shape: tuple[int, ...]) -> tuple[Array, Array, tuple[i
     for r, line in enumerate(places):
         for c, window in enumerate(line):
             for i, j, row, column in window:
-                if isinstance(layer, Conv):
+                if isinstance(layer, Conv | DepthwiseConv):
                     matrix[row, column, :, r, c, :] += kernel[i, j]
                 else:
                     matrix[row, column, :, r, c, :] += np.eye(n_out) / len(window)
@@ -74,11 +90,23 @@ def matrix_of(layer: Any, shape: tuple[int, ...]) -> tuple[Array, Array, tuple[i
     return matrix.reshape(size, -1), np.tile(bias, after[0] * after[1]), after
 
 
+def full_kernel(layer: Conv | DepthwiseConv) -> Array:
+    """The kernel (height, width, in, out), with zeros between the channels that a depthwise one keeps apart."""
+    kernel = layer.kernel.astype(np.float64)
+    if isinstance(layer, Conv):
+        return kernel
+    height, width, channels, multiplier = kernel.shape
+    full = np.zeros((height, width, channels, channels, multiplier))
+    for channel in range(channels):
+        full[:, :, channel, channel] = kernel[:, :, channel]
+    return full.reshape(height, width, channels, -1)
+
+
 def support_of(layer: Any, shape: tuple[int, ...]) -> Array:
     """1 where an output sees an input, else 0: the matrix of the layer with a kernel of ones."""
     if isinstance(layer, Dense):
         return np.ones(layer.kernel.shape)
-    ones = Conv(np.ones_like(layer.kernel), layer.bias, layer.stride, layer.padding, layer.dilation)
+    ones = replace(layer, kernel=np.ones_like(layer.kernel))
     return matrix_of(ones, shape)[0]
 
 
@@ -156,54 +184,144 @@ def relevance(
     *,
     whole_bias: bool = True,
     bounds: tuple[Array, Array] | None = None,
+    add: str = "z",
 ) -> tuple[Array, Array]:
-    """Map (height, width) and logits of one image. `rules`: one per convolution, dense layer and average pool."""
-    x = np.asarray(image, np.float64)
-    low, high = (
-        np.broadcast_to(end, x.shape).astype(float) for end in (bounds or (np.zeros(1), np.zeros(1)))
-    )
-    record: list[tuple[Any, ...]] = []
+    """Map (height, width) and logits of one image.
+
+    `rules`: one per convolution, dense layer and average pool; `add`: how sums share their relevance.
+    """
+    tensors = [np.asarray(image, np.float64)]
+    ends = [
+        np.broadcast_to(end, tensors[0].shape).astype(float) for end in (bounds or (np.zeros(1), np.zeros(1)))
+    ]
+    boxes: list[Any] = [ends]
     left = iter(rules)
-    for layer in network.layers:
-        if isinstance(layer, Conv | Dense | AveragePool):
-            matrix, bias, after = matrix_of(layer, x.shape)
-            support = np.zeros((0, 0)) if isinstance(layer, AveragePool) else support_of(layer, x.shape)
-            record.append(("linear", x, matrix, bias, support, next(left), low.ravel(), high.ravel()))
-            x = (x.ravel() @ matrix + bias).reshape(after)
-        elif isinstance(layer, MaxPool):
-            places = windows(x.shape, layer.size, layer.stride, layer.padding, (1, 1))
-            record.append(("max_pool", x, places))
-            x = np.array(
-                [[np.max([x[r, c] for _, _, r, c in window], axis=0) for window in line] for line in places]
-            )
-        elif isinstance(layer, ReLU):
-            x = plus(x)
-        elif isinstance(layer, Flatten):
-            record.append(("reshape", x))
-            x, low, high = x.ravel(), low.ravel(), high.ravel()
-        elif isinstance(layer, ZeroPad):
-            record.append(("pad", x, layer.padding))
-            x, low, high = (np.pad(a, (*layer.padding, (0, 0))) for a in (x, low, high))
-        else:
-            assert isinstance(layer, Dropout)
-    logits = x.ravel()
+    ruled: list[LinearRule | None] = []
+    for layer, reads in zip(network.layers, network.reads, strict=True):
+        ruled.append(next(left) if isinstance(layer, Conv | DepthwiseConv | Dense | AveragePool) else None)
+        tensors.append(forward(layer, [tensors[t] for t in reads]))
+        known = [boxes[t] for t in reads]
+        linear = isinstance(layer, Conv | DepthwiseConv | Dense)
+        boxes.append(
+            None if linear or None in known else [forward(layer, list(e)) for e in zip(*known, strict=True)]
+        )
+    logits = tensors[-1].ravel()
     chosen = int(logits.argmax()) if target == "predicted" else target
-    r = logits if target == "all" else np.where(np.arange(logits.size) == chosen, logits, 0.0)
-    for kind, x, *more in reversed(record):
-        if kind == "linear":
-            matrix, bias, support, rule, low, high = more
-            r = rule(
-                x.ravel(), r.ravel(), matrix, bias, support=support, low=low, high=high, whole_bias=whole_bias
-            )
-            r = r.reshape(x.shape)
-        elif kind == "max_pool":
-            r = max_pool_back(x, more[0], r.reshape(len(more[0]), len(more[0][0]), -1))
-        elif kind == "pad":
-            (top, _), (left_, _) = more[0]
-            r = r[top : top + x.shape[0], left_ : left_ + x.shape[1]]
-        else:
-            r = r.reshape(x.shape)
-    return r.reshape(network.input_shape).sum(axis=-1), logits
+    found = [np.zeros_like(t) for t in tensors]
+    found[-1] = np.array(
+        logits if target == "all" else np.where(np.arange(logits.size) == chosen, logits, 0.0)
+    )
+    found[-1] = found[-1].reshape(tensors[-1].shape)
+    readers = [sum(t in reads for reads in network.reads) for t in range(len(tensors))]
+    done: set[int] = set()
+    for index in reversed(range(len(network.layers))):
+        if index in done:
+            continue
+        layer, reads, r = network.layers[index], network.reads[index], found[index + 1]
+        inputs = [tensors[t] for t in reads]
+        if isinstance(layer, Add) and add == "block":
+            own = [
+                t - 1
+                for t in reads
+                if t and readers[t] == 1 and isinstance(network.layers[t - 1], Conv | DepthwiseConv | Dense)
+            ]
+            own = [i for i in own if ruled[i] is ruled[own[0]]]
+            if own:
+                others = [t for t in reads if t - 1 not in own]
+                parts = [(network.layers[i], tensors[network.reads[i][0]]) for i in own]
+                shares = block_back(parts, [tensors[t] for t in others], r, ruled[own[0]], whole_bias)
+                for t, share in zip([*(network.reads[i][0] for i in own), *others], shares, strict=True):
+                    found[t] += share
+                done |= set(own)
+                continue
+        box = boxes[reads[0]] or [np.zeros_like(inputs[0])] * 2
+        for t, share in zip(reads, back(layer, inputs, r, ruled[index], box, whole_bias, add), strict=True):
+            found[t] += share
+    return found[0].sum(axis=-1), logits
+
+
+def forward(layer: Any, inputs: Sequence[Array]) -> Array:
+    x = inputs[0]
+    if isinstance(layer, Conv | DepthwiseConv | Dense | AveragePool):
+        matrix, bias, after = matrix_of(layer, x.shape)
+        return np.asarray((x.ravel() @ matrix + bias).reshape(after))
+    if isinstance(layer, MaxPool):
+        places = windows(x.shape, layer.size, layer.stride, layer.padding, (1, 1))
+        return np.array(
+            [[np.max([x[r, c] for _, _, r, c in window], axis=0) for window in line] for line in places]
+        )
+    if isinstance(layer, ReLU):
+        highest = np.inf if layer.max_value is None else layer.max_value
+        return plus(np.minimum(x, highest))
+    if isinstance(layer, LeakyReLU):
+        return np.where(x > 0, x, layer.slope.astype(np.float64) * x)
+    if isinstance(layer, Flatten):
+        return x.ravel()
+    if isinstance(layer, ZeroPad):
+        return np.pad(x, (*layer.padding, (0, 0)))
+    if isinstance(layer, Add):
+        return sum(inputs[1:], x)
+    if isinstance(layer, Concatenate):
+        return np.concatenate(inputs, axis=-1)
+    if isinstance(layer, Multiply):
+        product: Array = x * inputs[1]
+        return product
+    assert isinstance(layer, Dropout)
+    return x
+
+
+def back(
+    layer: Any, inputs: Sequence[Array], r: Array, rule: Any, box: Any, whole_bias: bool, add: str
+) -> list[Array]:
+    """The relevance of each input of one layer."""
+    x = inputs[0]
+    if rule is not None:
+        matrix, bias, _ = matrix_of(layer, x.shape)
+        support = np.zeros((0, 0)) if isinstance(layer, AveragePool) else support_of(layer, x.shape)
+        low, high = (end.ravel() for end in box)
+        given = {"support": support, "low": low, "high": high, "whole_bias": whole_bias}
+        return [rule(x.ravel(), r.ravel(), matrix, bias, **given).reshape(x.shape)]
+    if isinstance(layer, MaxPool):
+        places = windows(x.shape, layer.size, layer.stride, layer.padding, (1, 1))
+        return [max_pool_back(x, places, r)]
+    if isinstance(layer, ReLU):
+        return [r if layer.max_value is None else r * (x < layer.max_value)]
+    if isinstance(layer, LeakyReLU):
+        return [r * np.where(x > 0, 1.0, layer.slope.astype(np.float64))]
+    if isinstance(layer, ZeroPad):
+        (top, _), (left, _) = layer.padding
+        return [r[top : top + x.shape[0], left : left + x.shape[1]]]
+    if isinstance(layer, Add):
+        y = np.sum(inputs, axis=0)
+        parts = [a if add == "z" else np.where(np.sign(a) == np.sign(y), a, 0.0) for a in inputs]
+        return [part * divide(r, np.sum(parts, axis=0)) for part in parts]
+    if isinstance(layer, Concatenate):
+        ends = np.cumsum([a.shape[-1] for a in inputs])[:-1]
+        return list(np.split(r, ends, axis=-1))
+    if isinstance(layer, Multiply):
+        shares = [r * inputs[1], r * x]
+        axes = [tuple(i for i, n in enumerate(a.shape) if n < r.shape[i]) for a in inputs]
+        return [share.sum(axis=axis, keepdims=True) for share, axis in zip(shares, axes, strict=True)]
+    return [r.reshape(x.shape)]
+
+
+def block_back(
+    parts: Sequence[tuple[Any, Array]], others: Sequence[Array], r: Array, rule: Any, whole_bias: bool
+) -> list[Array]:
+    """A sum and the layers before it as one layer, whose input is theirs side by side."""
+    xs = [x.ravel() for _, x in parts] + [a.ravel() for a in others]
+    matrices, biases = zip(*[matrix_of(layer, x.shape)[:2] for layer, x in parts], strict=True)
+    rows = [*matrices, *[np.eye(r.size)] * len(others)]
+    bias = np.sum(biases, axis=0)
+    sizes = [x.size for x in xs]
+    if not whole_bias:  # each layer's bias has a sign of its own, as an input of 1 would have
+        rows += [np.diag(b) for b in biases]
+        xs += [np.ones(r.size)] * len(biases)
+        bias = np.zeros(r.size)
+    share = rule(np.concatenate(xs), r.ravel(), np.concatenate(rows), bias, whole_bias=whole_bias)
+    shapes = [x.shape for _, x in parts] + [a.shape for a in others]
+    split = np.split(share, np.cumsum(sizes))[: len(sizes)]
+    return [one.reshape(shape) for one, shape in zip(split, shapes, strict=True)]
 
 
 def max_pool_back(x: Array, places: Any, r: Array) -> Array:

@@ -8,8 +8,9 @@ import pytest
 
 from sweep.errors import InputError
 from sweep.models.network import keras_model
+from sweep.models.source import Preprocessing
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS
-from sweep.models.weights import Preprocessing, open_weights
+from sweep.models.weights import open_weights
 from sweep.study import Pretraining
 from tests.studies import narrow_arrays, narrow_layers, write_weights
 

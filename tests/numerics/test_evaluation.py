@@ -5,7 +5,7 @@ import pytest
 
 from sweep.lrp import Network, forward, winograd
 from sweep.models.network import backbone_network
-from sweep.models.weights import Preprocessing
+from sweep.models.source import Preprocessing
 from sweep.numerics import evaluation
 from sweep.numerics.evaluation import Evaluator, Readouts, SameForAllMasks
 from sweep.numerics.masking import masked, random_ranks, replacements

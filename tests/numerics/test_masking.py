@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sweep.models.weights import Preprocessing
+from sweep.models.source import Preprocessing
 from sweep.numerics.masking import (
     BLUR,
     Order,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sweep.cli.plan import CALIBRATION
-from sweep.lrp import composite
+from sweep.lrp import Conv, composite
 from sweep.models.network import backbone_network
 from sweep.plan import make_plan
 from sweep.stages import STAGES, stage_costs
@@ -21,14 +21,14 @@ SPEED = Speed(1e9, 1e8, 0.01, 10, 2, "two workers, made up")
 def test_units_are_those_of_the_plan(small_study: SmallStudy, masking: dict[str, Any]) -> None:
     for path in (DEMO, small_study.changed(masking=masking).path):
         plan = make_plan(path)
-        costs = stage_costs(size_of(plan, plan.load_layers()))
+        costs = stage_costs(size_of(plan, plan.load_networks()))
         assert [cost.stage for cost in costs] == list(STAGES)
         assert {cost.stage: cost.units for cost in costs} == {s: len(STAGES[s].units(plan)) for s in STAGES}
 
 
 def test_passes_count_what_the_stages_do() -> None:
     plan = make_plan(DEMO)
-    costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_layers()))}
+    costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_networks()))}
     assert costs["features"].passes == 2 * 1515
     # 20 models, a control of each and random pixels; four levels that remove some pixels, two backbones, two fills.
     assert costs["masking"].passes == 41 * 4 * 101 * 2 * 2
@@ -40,7 +40,7 @@ def test_passes_count_what_the_stages_do() -> None:
 def test_maps_of_permuted_networks_cost_what_maps_cost_times_their_draws(small_study: SmallStudy) -> None:
     masking = {"controls": ["randomized"], "control_draws": 4}
     plan = make_plan(small_study.changed(masking=masking).path)
-    costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_layers()))}
+    costs = {cost.stage: cost for cost in stage_costs(size_of(plan, plan.load_networks()))}
     maps, permuted = costs["relevance"], costs["randomized"]
     assert permuted.passes == pytest.approx(4 * maps.passes)
     assert permuted.pass_flops == pytest.approx(4 * maps.pass_flops)
@@ -66,20 +66,21 @@ def test_relevance_is_counted_by_its_convolutions(name: str, per_image: float, p
 
 def test_a_flop_is_a_multiplication_or_an_addition() -> None:
     plan = make_plan(DEMO)
-    layers = plan.load_layers()
-    size = size_of(plan, layers)
+    networks = plan.load_networks()
+    size = size_of(plan, networks)
     by_hand = 0.0
     side = 96
-    for name, (kernel, _) in layers["objects"].items():
-        if name.endswith("conv1") and name != "block1_conv1":
-            side //= 2
-        by_hand += side * side * kernel.size * 2
+    for layer in networks["objects"].layers:
+        if isinstance(layer, Conv):
+            if layer.name.endswith("conv1") and layer.name != "block1_conv1":
+                side //= 2
+            by_hand += side * side * layer.kernel.size * 2
     assert size.pass_flops[0] == by_hand
 
 
 def test_masking_grows_with_models_squared_in_bytes_and_linearly_in_passes() -> None:
     plan = make_plan(DEMO)
-    size = size_of(plan, plan.load_layers())
+    size = size_of(plan, plan.load_networks())
     one, ten = stage_costs(size)[-1], stage_costs(scaled(size, 200, None))[-1]
     assert ten.passes / one.passes == pytest.approx(401 / 41)
     assert ten.bytes / one.bytes == pytest.approx(401 * 200 / (41 * 20))
@@ -89,7 +90,7 @@ def test_masking_grows_with_models_squared_in_bytes_and_linearly_in_passes() -> 
 
 def test_time_is_arithmetic_over_speed_plus_handling() -> None:
     plan = make_plan(DEMO)
-    cost = stage_costs(size_of(plan, plan.load_layers()))[-1]
+    cost = stage_costs(size_of(plan, plan.load_networks()))[-1]
     expected = cost.pass_flops / 1e9 + cost.other_flops / 1e8 + cost.units * 0.01 / 2
     assert SPEED.seconds(cost) == pytest.approx(expected)
     faster = gpu_speed("a100", 4, SPEED)

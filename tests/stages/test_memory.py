@@ -7,13 +7,13 @@ from tests.studies import SmallStudy
 
 def of(study: SmallStudy) -> int:
     plan = make_plan(study.path)
-    return worker_bytes(plan, plan.load_layers())
+    return worker_bytes(plan, plan.load_networks())
 
 
 def test_a_small_study_takes_little_more_than_the_process(small_study: SmallStudy) -> None:
     plan = make_plan(small_study.path)
-    assert PROCESS_BYTES < worker_bytes(plan, plan.load_layers()) < 1.6 * PROCESS_BYTES
-    assert PROCESS_BYTES < trial_bytes(plan, plan.load_layers()) < 1.1 * PROCESS_BYTES
+    assert PROCESS_BYTES < worker_bytes(plan, plan.load_networks()) < 1.6 * PROCESS_BYTES
+    assert PROCESS_BYTES < trial_bytes(plan, plan.load_networks()) < 1.1 * PROCESS_BYTES
 
 
 def test_larger_inputs_networks_and_a_second_process_take_more(small_study: SmallStudy) -> None:
