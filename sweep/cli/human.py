@@ -30,7 +30,8 @@ def trials(
     \b
     sweep human trials studies/demo.yaml --conditions objects-identity faces-identity
     """
-    from sweep.human.trials import Design, address_of, make_trials
+    from sweep.human.lists import Design
+    from sweep.human.trials import address_of, make_trials
 
     plan, store = open_study(study, results)
     made = make_trials(plan, store, conditions, Design(lists, blocks, catch))
