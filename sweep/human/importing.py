@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sweep.errors import InputError
 from sweep.human.journal import BadLine, FinishLine, Header, ResponseLine, SessionLine, parsed
+from sweep.human.simulating import PREFIX
 from sweep.human.tables import RESPONSES, SESSIONS, TRIALS, experiments, read_table, write_table
 from sweep.storage.files import Files
 from sweep.storage.schemas import SCHEMAS
@@ -90,6 +91,8 @@ def import_answers(files: Files, paths: Sequence[Path], catch_right: float = CAT
     sessions = _sessions(lines, {number for number, _ in trials})
     answers, repeated, conflicts = _answers(lines, sessions, trials)
     lines.refuse()
+    if rehearsed := sum(name.startswith(PREFIX) for name in sessions):
+        lines.notes.append(f"{rehearsed:,} sessions are simulated")
     found = Imported(
         experiment_id,
         _session_rows(experiment_id, lines, sessions, answers, trials, catch_right),

@@ -12,13 +12,14 @@ from sweep.errors import InputError
 from sweep.human.importing import Imported, import_answers
 from sweep.human.journal import BadLine, parsed
 from sweep.human.lists import Design
+from sweep.human.simulating import Observers, header, journal, session_lines, text
 from sweep.human.tables import RESPONSES, SESSIONS, read_table
 from sweep.human.trials import make_trials
 from sweep.storage.files import Files
 from tests.human.conftest import CONDITIONS, Simulated
-from tests.human.observers import header, journal, known_preference, session_lines, text
 
 Lines = list[dict[str, Any]]
+SIMULATED = "3 sessions are simulated"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def trials(study: Simulated) -> pa.Table:
 
 @pytest.fixture
 def lines(trials: pa.Table) -> Lines:
-    return journal(trials, 3, known_preference(0.7))
+    return journal(trials, 3, Observers(0.7))
 
 
 def imported(study: Simulated, tmp_path: Path, *contents: str) -> Imported:
@@ -44,13 +45,13 @@ def test_a_journal_becomes_two_tables(
     found = imported(study, tmp_path, text(lines))
     answered = [line for line in lines if line["kind"] == "response"]
     assert found.responses.num_rows == len(answered) == 3 * trials.num_rows // 2
-    assert (found.repeated, found.conflicts, found.notes, found.excluded) == (0, 0, (), [])
+    assert (found.repeated, found.conflicts, found.notes, found.excluded) == (0, 0, (SIMULATED,), [])
     rows = {(row["session_id"], row["trial_id"]): row for row in found.responses.to_pylist()}
     for line in answered:
         row = rows[line["session_id"], line["trial_id"]]
         assert row["response_time"] == pytest.approx(line["response_time_ms"] / 1000)
         assert row["received"].isoformat() + "+00:00" == line["received"]
-        assert row["subject_id"] == line["session_id"].replace("session", "subject")
+        assert row["subject_id"] == line["session_id"]
         assert all(row[name] == line[name] for name in ("position", "onset", "side", "choice", "source"))
     for row in found.sessions.to_pylist():
         assert row["finished"] > row["started"]
@@ -64,8 +65,8 @@ def test_downloads_and_results_of_jatos_are_the_same_lines(
     study: Simulated, tmp_path: Path, trials: pa.Table, lines: Lines
 ) -> None:
     whole = imported(study, tmp_path, text(lines))
-    chance = known_preference(0.7)
-    each = [[header(trials), *session_lines(trials, observer, chance)] for observer in range(3)]
+    observers = Observers(0.7)
+    each = [[header(trials), *session_lines(trials, observer, observers)] for observer in range(3)]
     for session in each:
         for line in session:
             line.pop("received", None)
@@ -98,27 +99,26 @@ def test_a_torn_last_line_is_cut_and_told(study: Simulated, tmp_path: Path, line
     torn = imported(study, tmp_path, text(lines)[:-20])
     assert torn.responses.equals(whole.responses)
     assert torn.sessions.equals(whole.sessions)
-    assert torn.notes == (
-        f"{tmp_path}/answers-0.jsonl: line {len(lines)}, the last one, is torn and was left out",
-    )
+    cut = f"{tmp_path}/answers-0.jsonl: line {len(lines)}, the last one, is torn and was left out"
+    assert torn.notes == (cut, SIMULATED)
     # A last line that is whole counts with or without its end.
-    assert imported(study, tmp_path, text(lines).rstrip("\n")).notes == ()
+    assert imported(study, tmp_path, text(lines).rstrip("\n")).notes == (SIMULATED,)
 
 
 def test_sessions_are_left_out_for_reasons_that_are_told(
     study: Simulated, tmp_path: Path, trials: pa.Table
 ) -> None:
-    chance = known_preference(0.5)
-    lines = journal(trials, 4, chance, careless=1)
-    lines = [line for line in lines if line.get("session_id") != "session-0" or line["kind"] == "session"]
-    short = [dict(line) for line in session_lines(trials, 7, chance)][:12]
+    observers = Observers(0.5)
+    lines = journal(trials, 4, observers, careless=1)
+    lines = [line for line in lines if line.get("session_id") != "simulated-0" or line["kind"] == "session"]
+    short = [dict(line) for line in session_lines(trials, 7, observers)][:12]
     for line in short:
-        line |= {"subject_id": "subject-2"} if line["kind"] == "session" else {}
+        line |= {"subject_id": "simulated-2"} if line["kind"] == "session" else {}
     found = imported(study, tmp_path, text(lines + short))
     assert {row["session_id"]: row["reason"] for row in found.excluded} == {
-        "session-0": "no test trial answered",
-        "session-3": "0 of 5 catch trials right, which is less than 80 %",
-        "session-7": "its observer has a longer session, session-2",
+        "simulated-0": "no test trial answered",
+        "simulated-3": "0 of 5 catch trials right, which is less than 80 %",
+        "simulated-7": "its observer has a longer session, simulated-2",
     }
 
 
