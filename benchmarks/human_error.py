@@ -4,7 +4,10 @@ Each simulated study has new observers and new targets, whose logits of the two 
 preference a test at the 5 % level should reject in 5 % of studies; with one, a 95 % interval should hold it in 95 %. The
 cells differ in how much observers and targets differ, in size, and in which answers are missing.
 
-    python -m benchmarks.human_error [--studies 4000] [--seed 0] [--json PATH]
+    python -m benchmarks.human_error [--studies 4000] [--logistic 0] [--seed 0] [--json PATH]
+
+`--logistic 400` fits the logistic model too, to so many studies of the paper's size in which targets differ: half a second
+each.
 
 Exits with 1 where the crossed test rejects outside 3 to 6 %, by more than two standard errors of the simulation.
 """
@@ -23,7 +26,7 @@ from rich.table import Table
 
 from sweep.human.power import Effect, simulated_answers
 from sweep.keys import generator
-from sweep.statistics import Preference, over_both, over_observers, over_targets
+from sweep.statistics import Preference, crossed_logistic, over_both, over_observers, over_targets
 
 Array = NDArray[np.float64]
 
@@ -117,12 +120,24 @@ def measure(cell: Cell, studies: int, seed: int) -> Iterator[Rate]:
         yield Rate(cell.name, name, studies, rejected[name] / studies, covered[name] / studies)
 
 
+def measure_logistic(studies: int, seed: int) -> dict[str, float]:
+    """How often the two tests of the logistic model reject without a preference, where targets differ."""
+    draws = generator("human error", "logistic", seed)
+    answers = simulate(CELLS[2], 0.5, studies, draws)
+    fits = [crossed_logistic(study) for study in answers]
+    return {
+        "likelihood ratio": sum(fit.p_likelihood_ratio < 0.05 for fit in fits) / studies,
+        "Wald": sum(fit.p_wald < 0.05 for fit in fits) / studies,
+    }
+
+
 def main() -> int:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--studies", type=int, default=4000)
+    parser.add_argument("--logistic", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -134,6 +149,10 @@ def main() -> int:
         own = [rate for rate in rates if rate.cell == cell.name]
         table.add_row(cell.name, *(f"{share:.1%}" for rate in own for share in (rate.rejected, rate.covered)))
     Console(width=160).print(table)
+    if given.logistic:
+        found = measure_logistic(given.logistic, given.seed)
+        told = ", ".join(f"{name} {share:.1%}" for name, share in found.items())
+        Console().print(f"logistic model, {given.logistic:,} studies, {CELLS[2].name}: {told} rejected")
     if given.json:
         given.json.write_text(json.dumps([asdict(rate) for rate in rates], indent=1) + "\n", encoding="utf-8")
     wrong = [rate for rate in rates if not rate.holds]

@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "actors",
         "tracking",
         "analysis",
+        "human",
         "report",
         "terminal",
     },

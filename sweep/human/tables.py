@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from sweep.errors import InputError, WorkError
+from sweep.errors import InputError, StoreError, WorkError
 from sweep.storage.files import Files
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.sealing import BrokenSeal, opened, sealed
@@ -24,6 +24,11 @@ FILES = {TRIALS: "trials.parquet", RESPONSES: "responses.parquet", SESSIONS: "se
 def folder_of(experiment_id: str) -> str:
     """Folder of an experiment, relative to the study's results."""
     return f"{FOLDER}/{experiment_id}"
+
+
+def path_of(experiment_id: str, table: str) -> str:
+    """File of a table, relative to the study's results."""
+    return f"{folder_of(experiment_id)}/{FILES[table]}"
 
 
 def experiments(files: Files) -> list[str]:
@@ -52,6 +57,27 @@ def answered_experiment(files: Files, experiment_id: str | None) -> str:
     return _one_of(files, known, experiment_id)
 
 
+def tables_of(files: Files) -> list[tuple[str, str]]:
+    """Experiment and table of every file that the study's experiments consist of."""
+    return [
+        (experiment, table)
+        for experiment in experiments(files)
+        for table, name in FILES.items()
+        if name in files.names(folder_of(experiment))
+    ]
+
+
+def damage_of(files: Files, experiment_id: str, table: str) -> str | None:
+    """What is wrong with a table of an experiment, or None. Raises StoreError where the store keeps refusing."""
+    try:
+        read_table(files, experiment_id, table, [])
+    except StoreError:
+        raise
+    except WorkError as problem:
+        return str(problem).removeprefix(f"{files.root}/{path_of(experiment_id, table)} ")
+    return None
+
+
 def _one_of(files: Files, known: Sequence[str], experiment_id: str | None) -> str:
     if experiment_id is None:
         if len(known) > 1:
@@ -66,7 +92,7 @@ def _one_of(files: Files, known: Sequence[str], experiment_id: str | None) -> st
 
 def write_table(files: Files, experiment_id: str, table: str, rows: pa.Table) -> str:
     """Store a table of an experiment whole; returns its path, relative to the study's results."""
-    path = f"{folder_of(experiment_id)}/{FILES[table]}"
+    path = path_of(experiment_id, table)
     files.write(path, sealed(rows.cast(SCHEMAS[table]), path))
     return path
 
@@ -75,7 +101,7 @@ def read_table(
     files: Files, experiment_id: str, table: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """A table of an experiment. Raises WorkError where it is missing or damaged."""
-    path = f"{folder_of(experiment_id)}/{FILES[table]}"
+    path = path_of(experiment_id, table)
     try:
         file = opened(files.read(path), path, table)
     except BrokenSeal as problem:

@@ -126,5 +126,6 @@ def _models(panel: Axes, models: Sequence[Row], names: tuple[str, str]) -> None:
             elinewidth=0.8,
         )
     panel.set_yticks(range(len(models)), [row["model_id"] for row in models], fontsize=7)
+    panel.set_xlim(0, 100)
     panel.invert_yaxis()
     panel.set_xlabel("answers that fall on the model's own choice, %")

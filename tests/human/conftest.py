@@ -32,8 +32,12 @@ class Simulated:
 
 @pytest.fixture(scope="package")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """A study that several modules add experiments to."""
+    return simulated_study(tmp_path_factory.mktemp("human"))
+
+
+def simulated_study(folder: Path) -> Simulated:
     """Two pretrainings, two tasks, three seeds, twelve people from three sides."""
-    folder = tmp_path_factory.mktemp("human")
     small = write_small_study(folder)
     write_faces(folder / "people", identities=12, views=3)
     small = small.changed(

@@ -12,10 +12,14 @@ from sweep.cli.human import human
 from sweep.cli.invocation import invoke
 from sweep.human.export import file_of
 from sweep.human.tables import TRIALS, read_table
-from sweep.report.answers import answers_of
-from sweep.report.page import write_report
 from sweep.tracking import FINISHED, Tracker
-from tests.human.conftest import CONDITIONS, Simulated
+from tests.human.conftest import CONDITIONS, Simulated, simulated_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """A study with no other experiments."""
+    return simulated_study(tmp_path_factory.mktemp("commands"))
 
 
 @pytest.fixture(scope="module")
@@ -77,15 +81,6 @@ def test_a_known_preference_is_found_drawn_and_recorded(
     assert found.data.metrics["human.n_excluded"] == 2
     names = [file.path for file in client.list_artifacts(found.info.run_id, f"human/{experiment}")]
     assert {Path(name).name for name in names} >= {"preference.csv", "targets.csv", "models.csv"}
-
-
-def test_the_page_shows_the_figure_with_its_finding(study: Simulated, experiment: str) -> None:
-    files = write_report(answers_of(study.plan, study.store))
-    page = files["report/index.html"].decode()
-    assert f'id="human_preference_{experiment}"' in page
-    assert "People chose what first-identity finds most similar in" in page
-    assert "What people would choose is not known yet" not in page
-    assert f"figures/human_preference_{experiment}.svg" in files
 
 
 def test_psych_ds_describes_every_column(study: Simulated, experiment: str, tmp_path: Path) -> None:
