@@ -48,7 +48,7 @@ def crossed_logistic(answers: ArrayLike) -> CrossedLogistic:
         answers: 1 for option a, 0 for option b, NaN where there is no answer; shape (observers, targets).
 
     Returns:
-        The fit. In simulations without an effect its tests reject somewhat too often (docs/human.md).
+        The fit. Its tests take the normal for the t distribution and reject too often with few observers or targets.
 
     Raises:
         InputError: for another shape, fewer than two observers or targets, or answers that are all the same.
