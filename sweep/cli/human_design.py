@@ -89,6 +89,8 @@ def simulate(
     from sweep.human.simulating import Observers, journal, text
     from sweep.human.tables import TRIALS, chosen_experiment, read_table
 
+    if target.exists():
+        raise InputError(f"--to {target}: is there already; name a new file")
     files = open_files(study, results)
     rows = read_table(files, chosen_experiment(files, experiment), TRIALS)
     lines = journal(rows, observers, Observers(preference, seed=seed), careless)

@@ -146,7 +146,8 @@ def told(answers: Answers, experiment: str) -> Iterator[str]:
         )
     yield from _of_transfer(rows_of(answers, experiment, "transfer"))
     if crossed["n_excluded"]:
-        yield f"Left out: {crossed['n_excluded']} sessions ({crossed['excluded']})."
+        # Not which: a page that is shared must not name somebody who withdraws later.
+        yield f"Left out: {crossed['n_excluded']} sessions; sweep query human_preference says which and why."
     if crossed["n_too_fast"]:
         yield f"Left out: {crossed['n_too_fast']} answers that came too fast to be answers."
 

@@ -32,6 +32,8 @@ def print_scores(answers: Answers, experiment: str) -> None:
         return
     for sentence in (*told(answers, experiment), logistic_sentence(answers, experiment)):
         console.print(sentence, markup=False)
+    if tests[0]["n_excluded"]:
+        console.print(f"Sessions left out: {tests[0]['excluded']}.", markup=False)
 
 
 def score_files(answers: Answers, experiment: str) -> dict[str, bytes]:

@@ -68,7 +68,7 @@ def test_a_known_preference_is_found_drawn_and_recorded(
     assert "MLflow was not told" not in said.err
     assert re.search(r"over observers and targets, they prefer the choices of first-identity \(t\(", said.out)
     assert "The paper's test, over observers alone" in said.out
-    assert "Left out: 2 sessions (simulated-28 (0 of 5 catch trials right" in said.out
+    assert "Sessions left out: simulated-28 (0 of 5 catch trials right" in said.out
     assert "Logistic model with random observers and targets" in said.out
     assert "transfer index (Spearman" in said.out
     figure = study.results / "small" / "figures" / f"human_preference_{experiment}.png"
@@ -126,6 +126,7 @@ def test_bids_has_a_file_per_participant_and_the_pictures_on_request(
     [
         (["score", "--experiment", "0123"], "--experiment 0123: there is no such; there are: "),
         (["export", "--to", "."], "--to .: holds files already; name a new folder"),
+        (["simulate", "--to", __file__], "test_commands.py: is there already; name a new file"),
         (["import", "nowhere.jsonl"], "nowhere.jsonl: no such file or directory; name a file of answers"),
     ],
 )
