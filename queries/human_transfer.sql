@@ -21,7 +21,7 @@ SET VARIABLE human_control = (
     SELECT CASE
         WHEN getvariable('control') IS NULL
             THEN list_filter(
-                ['other_image', 'mean_map', 'blocks', 'scattered', 'reversed'],
+                ['other_image', 'mean_map', 'randomized', 'blocks', 'scattered', 'reversed'],
                 lambda control: list_contains(existing, control))[1]
         WHEN list_contains(existing, getvariable('control')::VARCHAR) THEN getvariable('control')::VARCHAR
         ELSE error('control is ''' || getvariable('control')::VARCHAR || ''' but the controls of this study are: '
