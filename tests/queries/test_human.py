@@ -1,5 +1,6 @@
 """The queries on people equal their twins in NumPy and SciPy, and the paper's example comes out as printed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,6 @@ def simulated(
     return answers
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A study without models or masks, which these queries do not need."""
-    (tmp_path / "index.parquet").write_bytes(_index())
-    return tmp_path
-
-
 def _index() -> bytes:
     return index_of([], {})
 
@@ -111,34 +105,64 @@ def check_agreement(rows: list[Row], answers: Answers) -> None:
         close(row[column], getattr(expected, column), QUANTILE)
 
 
-def test_sql_equals_numpy_on_any_answers(root: Path) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """Experiments in one study without models, which these queries do not need, and what each query says of them."""
+
+    root: Path
+    cases: dict[str, Answers]
+    answers: dict[str, list[Row]]
+
+    def rows(self, query: str, experiment: str) -> list[Row]:
+        return [row for row in self.answers[query] if row["experiment_id"] == experiment]
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+    root = tmp_path_factory.mktemp("people")
+    (root / "index.parquet").write_bytes(_index())
     rng = np.random.default_rng(11)
-    cases = {}
+    cases = {
+        "paper": papers_answers(),
+        "large": simulated(46, 95, 1, missing=0.1),
+        "complete": simulated(12, 20, 3),
+    }
     for number in range(40):
         observers, targets = rng.integers(1, 10, 2)
         missing, preference = rng.choice([0.0, 0.3, 0.7]), rng.choice([0.05, 0.5])
         answers = simulated(observers, targets, number, preference=preference, missing=missing)
         if not np.isnan(answers).all():
             cases[f"e{number:02d}"] = answers
-            write_human(root, answers, experiment=f"e{number:02d}")
-    asked = {name: ask(name, root) for name in ("human_preference", "human_targets", "human_agreement")}
-    tested = 0
     for experiment, answers in cases.items():
-        own = {
-            name: [row for row in rows if row["experiment_id"] == experiment] for name, rows in asked.items()
-        }
-        tested += check_preference(own["human_preference"], answers)["crossed"]["p"] is not None
-        check_targets(own["human_targets"], answers)
-        check_agreement(own["human_agreement"], answers)
-    assert 20 < tested < len(cases)
+        write_human(root, answers, experiment=experiment)
+    queries = ("human_preference", "human_targets", "human_agreement")
+    return Asked(root, cases, {name: ask(name, root) for name in queries})
 
 
-def test_at_the_papers_size_the_tests_by_groups_are_scipys(root: Path) -> None:
-    answers = simulated(46, 95, 1, missing=0.1)
-    write_human(root, answers)
-    got = check_preference(ask("human_preference", root), answers)
-    check_targets(ask("human_targets", root), answers)
-    check_agreement(ask("human_agreement", root), answers)
+def papers_answers() -> Answers:
+    """46 observers of 95 targets whose shares have the mean and the standard error that the paper prints."""
+    rng = np.random.default_rng(1)
+    spread = rng.normal(size=46)
+    spread = (spread - spread.mean()) / spread.std(ddof=1) * 0.0077 * np.sqrt(46)
+    chosen = np.round((0.518 + spread) * 95).astype(int)
+    chosen[0] -= 1  # so that the rounded numbers have the mean that is printed
+    # Every observer chooses so many of the targets, whichever they are.
+    return np.array([rng.permutation(np.arange(95) < count) for count in chosen], dtype=np.float64)
+
+
+def test_sql_equals_numpy_on_any_answers(asked: Asked) -> None:
+    tested = 0
+    for experiment, answers in asked.cases.items():
+        tests = check_preference(asked.rows("human_preference", experiment), answers)
+        tested += tests["crossed"]["p"] is not None
+        check_targets(asked.rows("human_targets", experiment), answers)
+        check_agreement(asked.rows("human_agreement", experiment), answers)
+    assert 20 < tested < len(asked.cases)
+
+
+def test_at_the_papers_size_the_tests_by_groups_are_scipys(asked: Asked) -> None:
+    answers = asked.cases["large"]
+    got = {row["test"]: row for row in asked.rows("human_preference", "large")}
     for test, axis in {"observers": 1, "targets": 0}.items():
         expected = stats.ttest_1samp(np.nanmean(answers, axis=axis), 0.5)
         assert got[test]["t"] == pytest.approx(expected.statistic, rel=1e-12)
@@ -150,30 +174,20 @@ def test_at_the_papers_size_the_tests_by_groups_are_scipys(root: Path) -> None:
     assert (crossed["n_excluded"], crossed["n_too_fast"]) == (1, 3)
     assert crossed["n_answers"] == (~np.isnan(answers)).sum()
     # An answer that came too fast counts where nothing is called too fast.
-    assert ask("human_preference", root, fastest=0)[0]["n_answers"] == crossed["n_answers"] + 3
+    one = ask("human_preference", asked.root, experiment="large", fastest=0)
+    assert [row["n_answers"] for row in one] == [crossed["n_answers"] + 3] * 3
 
 
-def test_the_papers_example(root: Path) -> None:
-    # 46 observers of 95 targets whose shares have the mean and the standard error that the paper prints.
-    rng = np.random.default_rng(1)
-    spread = rng.normal(size=46)
-    spread = (spread - spread.mean()) / spread.std(ddof=1) * 0.0077 * np.sqrt(46)
-    chosen = np.round((0.518 + spread) * 95).astype(int)
-    chosen[0] -= 1  # so that the rounded numbers have the mean that is printed
-    # Every observer chooses so many of the targets, whichever they are.
-    answers = np.array([rng.permutation(np.arange(95) < count) for count in chosen], dtype=np.float64)
-    write_human(root, answers)
-    row = check_preference(ask("human_preference", root), answers)["observers"]
+def test_the_papers_example(asked: Asked) -> None:
+    row = asked.rows("human_preference", "paper")[1]
     assert row["df"] == 45
     assert (row["preference"], row["std_error"]) == pytest.approx((0.518, 0.0077), abs=4e-4)
     assert row["t"] == pytest.approx(2.34, abs=0.01)
     assert row["p"] == pytest.approx(0.0235, abs=0.001)
 
 
-def test_a_complete_crossing_is_the_analysis_of_variance(root: Path) -> None:
-    answers = simulated(12, 20, 3)
-    write_human(root, answers)
-    row = ask("human_preference", root)[0]
+def test_a_complete_crossing_is_the_analysis_of_variance(asked: Asked) -> None:
+    answers, row = asked.cases["complete"], asked.rows("human_preference", "complete")[0]
     of_observers = answers.mean(axis=1, keepdims=True) - answers.mean()
     of_targets = answers.mean(axis=0, keepdims=True) - answers.mean()
     ms_observers = 20 * (of_observers**2).sum() / 11
@@ -186,20 +200,9 @@ def test_a_complete_crossing_is_the_analysis_of_variance(root: Path) -> None:
     assert row["df"] == pytest.approx(df, rel=1e-12)
 
 
-def test_experiments_are_told_apart(root: Path) -> None:
-    for number, seed in enumerate((1, 2)):
-        write_human(root, simulated(5, 8, seed), experiment=f"e{number}")
-    every = ask("human_preference", root)
-    assert [row["experiment_id"] for row in every] == ["e0"] * 3 + ["e1"] * 3
-    one = ask("human_preference", root, experiment="e1")
-    # Sums of floating-point numbers depend on their order.
-    assert [row["p"] for row in one] == pytest.approx([row["p"] for row in every[3:]], rel=1e-9)
-    assert {row["experiment_id"] for row in ask("human_targets", root, experiment="e0")} == {"e0"}
-
-
-def test_a_study_without_people_has_no_rows(root: Path) -> None:
-    for name in ("human_preference", "human_targets", "human_agreement"):
-        assert not ask(name, root)
+def test_a_study_without_people_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "index.parquet").write_bytes(_index())
+    assert not ask("human_targets", tmp_path)
 
 
 @pytest.fixture(scope="module")
