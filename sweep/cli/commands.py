@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, models, new, plan, query, report, study, submit, verify
+from sweep.cli import control, data, human, models, new, plan, query, report, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +25,7 @@ def cli() -> None:
     sweep query  auc                     ask the tables
     sweep models show keras:ResNet50     a network as relevance sees it
     sweep report studies/umist.yaml      see it as one page
+    sweep human  trials studies/umist.yaml   ask people which faces are alike
     """
 
 
@@ -41,6 +42,7 @@ for _command in (
     report.report,
     data.data,
     models.models,
+    human.human,
     new.schema,
 ):
     cli.add_command(_command)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from sweep.human.tables import damage_of, path_of, tables_of
 from sweep.plan import Plan
 from sweep.runs import failures, sidecars
 from sweep.runs.holder import is_alive, read_holder
@@ -50,6 +51,8 @@ def _checks(plan: Plan, store: Store) -> Iterator[tuple[str, Callable[[], str | 
         own = [unit for unit in units if unit.table == table]
         for path in store.others(table, own):
             yield path, partial(store.damage_at, path)
+    for experiment, table in tables_of(store.files):
+        yield path_of(experiment, table), partial(damage_of, store.files, experiment, table)
     for folder in (sidecars.FOLDER, failures.FOLDER):
         for name in store.files.names(folder):
             yield f"{folder}/{name}", partial(store.damage_at, f"{folder}/{name}")

@@ -8,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from sweep.analysis.queries import run_query
+from sweep.human.importing import import_answers
+from sweep.human.lists import Design
+from sweep.human.simulating import Observers, journal, text
+from sweep.human.tables import experiments
+from sweep.human.trials import make_trials
 from sweep.plan import Plan, make_plan
 from sweep.report.answers import answers_of
 from sweep.report.page import PAGE, write_report
@@ -60,10 +65,17 @@ class Written:
     store: Store
 
 
-def report(study: SmallStudy) -> Written:
+def report(study: SmallStudy, people: bool = False) -> Written:
     plan = make_plan(study.path)
     store = Store(str(study.path.parent / "results" / plan.study.name))
     simulate(plan, store)
+    if people:
+        trials = make_trials(
+            plan, store, ("first-identity", "second-identity"), Design(lists=2, blocks=1, catch=2)
+        ).rows
+        answers = study.path.parent / "journal.jsonl"
+        answers.write_text(text(journal(trials, 12, Observers(0.9), careless=1)))
+        import_answers(store.files, [answers])
     files = write_report(answers_of(plan, store))
     for path, content in files.items():
         assert (Path(store.root) / path).read_bytes() == content
@@ -78,14 +90,16 @@ def shown(page: Parsed) -> set[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Written:
     study = write_small_study(tmp_path_factory.mktemp("report"))
     study.path.write_text(study.path.read_text() + "\n# </pre><script>alert(1)</script>\n")
-    return report(study)
+    return report(study, people=True)
 
 
 def test_a_whole_study_has_every_figure_with_words_for_those_who_cannot_see_it(whole: Written) -> None:
     page = whole.page
-    assert shown(page) == FIGURES
+    (experiment,) = experiments(whole.store.files)
+    figures = FIGURES | {f"human_preference_{experiment}"}
+    assert shown(page) == figures
     images = [image for image in page.all("img") if image.get("src")]
-    assert len(images) == len(FIGURES)
+    assert len(images) == len(figures)
     for image in images:
         assert len(str(image["alt"])) > 60
         assert any(character.isdigit() for character in str(image["alt"]))
@@ -96,6 +110,14 @@ def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None
         for row in run_query(query, whole.store.root, index=index_of_study(whole.plan)).to_pylist():
             assert f_test(row) in whole.page.text
     assert key_of_study(whole.plan) in whole.page.text
+
+
+def test_what_people_prefer_is_told_with_its_test(whole: Written) -> None:
+    crossed = run_query("human_preference", whole.store.root, index=index_of_study(whole.plan)).to_pylist()[0]
+    assert f"most similar in {100 * crossed['preference']:.1f} % of answers" in whole.page.text
+    assert f"t({crossed['df']:.3g}) = {crossed['t']:.3g}" in whole.page.text
+    assert crossed["meaning"] in whole.page.text
+    assert "What people would choose is not known yet" not in whole.page.text
 
 
 def test_links_lead_to_places_of_the_page_and_nothing_leads_out_of_it(whole: Written) -> None:
