@@ -92,7 +92,10 @@ def application(sessions: Sessions, files: Mapping[str, bytes]) -> FastAPI:
             raise HTTPException(404)
         kind = mimetypes.guess_type(name or "index.html")[0] or "text/plain"
         text = kind.startswith("text/") or kind.endswith("javascript")
-        return Response(content, media_type=f"{kind}; charset=utf-8" if text else kind)
+        # A picture's name is made of its content; everything else may be another page tomorrow.
+        kept = "max-age=604800, immutable" if name.startswith("images/") else "no-cache"
+        media = f"{kind}; charset=utf-8" if text else kind
+        return Response(content, media_type=media, headers={"cache-control": kept})
 
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _impossible)

@@ -17,7 +17,6 @@ HEADERS = [
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-cache"),
 ]
 
 Message: TypeAlias = MutableMapping[str, Any]

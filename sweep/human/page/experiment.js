@@ -122,7 +122,7 @@ sweep.Experiment = class {
       const row = sweep.element("div", { class: "languages" }, ...languages);
       const buttons = [[words.say("agree"), "yes"], [words.say("decline"), "no"]];
       const question = sweep.element("p", { class: "question" }, words.say("consent_question"));
-      const page = this.screen("consent_heading", ["consent", question, row], { buttons });
+      const page = this.screen("consent_heading", [row, "consent", question], { buttons });
       const said = await Promise.race([page, changed]);
       if (said === "language") continue;
       if (said === "no") return false;
@@ -150,7 +150,7 @@ sweep.Experiment = class {
         const begun = await this.exit.begin(this.session);
         if (begun.finished) {
           this.clear();
-          this.thank(this.noteEnd({ session_id: begun.session_id, code: begun.code }));
+          this.thank(this.noteEnd(this.ended(begun.session_id, begun.code)));
           return false;
         }
         const { session_id, subject_id, list, started, answered } = begun;
@@ -243,7 +243,7 @@ sweep.Experiment = class {
 
   /** Loads the pictures of a block, and asks to try again until all are there. */
   loading(block) {
-    const images = [...new Set(block.flatMap((trial) => [trial.target, trial.left, trial.right]))];
+    const images = this.images(block);
     const missing = new Set();
     let complete = false;
     const preload = {
@@ -259,7 +259,10 @@ sweep.Experiment = class {
         for (const image of images) missing.add(image);
       },
       on_success: (image) => missing.delete(image),
-      on_finish: (data) => (complete = data.success && missing.size === 0),
+      on_finish: (data) => {
+        complete = data.success && missing.size === 0;
+        if (complete) this.fetchAhead();
+      },
     };
     const failed = {
       timeline: [
@@ -275,6 +278,15 @@ sweep.Experiment = class {
       conditional_function: () => !complete,
     };
     return { timeline: [preload, failed], loop_function: () => !complete };
+  }
+
+  /** Asks for the pictures of all blocks while the first is worked on, so that a server may be away at a break. */
+  fetchAhead() {
+    this.ahead ??= this.images(this.trials()).map((name) => Object.assign(new Image(), { src: name }));
+  }
+
+  images(trials) {
+    return [...new Set(trials.flatMap((trial) => [trial.target, trial.left, trial.right]))];
   }
 
   step(trial) {
@@ -352,9 +364,10 @@ sweep.Experiment = class {
       try {
         const done = await this.exit.finish(session, finished);
         if (this.stop.signal.aborted) return undefined;
-        if (this.exit.name === "file") return this.thank({ session_id: session.session_id, file: this.fileText(finished) });
+        const ended = this.ended(session.session_id, done.code);
+        if (this.exit.name === "file") return this.thank({ ...ended, file: this.fileText(finished) });
         this.clear();
-        return this.thank(this.noteEnd({ session_id: session.session_id, code: done.code }));
+        return this.thank(this.noteEnd(ended));
       } catch (error) {
         if (error.missing && failures < 3) this.queue.again(session.session_id);
         else if (error.final) return this.refuse();
@@ -381,8 +394,13 @@ sweep.Experiment = class {
     const save = () => ((this.saved = true), sweep.save(this.fileName(ended.session_id), ended.file));
     if (ended.file) keep.push([words.say("save"), save]);
     if (this.exit.name === "jatos") keep.push([words.say("finish"), () => jatos.endStudy()]);
-    else keep.push([words.say("another"), () => this.next(save)]);
+    else if (ended.shared) keep.push([words.say("another"), () => this.next(save)]);
     return this.screen("end_heading", paragraphs, { keep });
+  }
+
+  /** What the last page shows. A browser without ids in the address may be one that several observers share. */
+  ended(session_id, code) {
+    return { session_id, code, shared: !(this.given.observer || this.given.code) };
   }
 
   /** The end stays on the screen of this tab through a reload, for the code; nothing else of the session is kept. */
