@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {*BASE, "plan", "stages", "storage"},
     "statistics": {*BASE},
     "terminal": {*BASE, "plan", "stages", "storage"},
-    "report": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "statistics", "terminal"},
+    "human": {*BASE, "plan", "stages", "storage", "analysis", "statistics"},
+    "report": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "statistics", "human", "terminal"},
     "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models"},
     "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "tracking"},
     "runs": {

@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, new, plan, query, report, study, submit, verify
+from sweep.cli import control, data, human, new, plan, query, report, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,6 +24,7 @@ def cli() -> None:
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
     sweep report studies/umist.yaml      see it as one page
+    sweep human  trials studies/umist.yaml   ask people which faces are alike
     """
 
 
@@ -39,6 +40,7 @@ for _command in (
     query.query,
     report.report,
     data.data,
+    human.human,
     new.schema,
 ):
     cli.add_command(_command)

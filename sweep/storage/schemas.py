@@ -14,6 +14,8 @@ def _field(name: str, kind: pa.DataType, doc: str, *, nullable: bool = False) ->
 
 
 _S, _F, _D, _I, _L, _B = pa.string(), pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_()
+_T = pa.timestamp("us")
+"""A moment in UTC."""
 
 SCHEMAS: dict[str, pa.Schema] = {
     "images": pa.schema(
@@ -127,6 +129,92 @@ SCHEMAS: dict[str, pa.Schema] = {
                 "max_error", _D, "largest difference of the two maps, as a share of the reference's maximum"
             ),
             _field("pearson", _D, "Pearson's r of the two maps; null where one is constant", nullable=True),
+        ]
+    ),
+    "human_trials": pa.schema(
+        [
+            _field("experiment_id", _S, "hash of all trials and of the pictures that they show"),
+            _field("list", _I, "list of trials that an observer works through, counted from 1"),
+            _field("position", _I, "place of the trial in its list, counted from 1"),
+            _field("block", _I, "block that the trial belongs to, counted from 1; 0 = practice"),
+            _field("trial_id", _S, "name of the trial, the same in every list"),
+            _field("trial_type", _S, "'practice', 'test' or 'catch'"),
+            _field("target", _S, "class of the picture that the two options are compared with"),
+            _field("target_image", _S, "image_id of that picture"),
+            _field("condition_a", _S, "condition of the models that chose option a"),
+            _field("condition_b", _S, "condition of the models that chose option b"),
+            _field("option_a", _S, "class of option a: in test trials the rank-2 choice of condition_a"),
+            _field("option_b", _S, "class of option b: in test trials the rank-2 choice of condition_b"),
+            _field("image_a", _S, "image_id of the picture of option a"),
+            _field("image_b", _S, "image_id of the picture of option b"),
+            _field("left", _S, "option shown on the left: 'a' or 'b'"),
+            _field(
+                "expected",
+                _S,
+                "the option that is right in a catch trial; null in other trials",
+                nullable=True,
+            ),
+            _field(
+                "votes_a",
+                _I,
+                "models of condition_a that chose option a; null but in test trials",
+                nullable=True,
+            ),
+            _field(
+                "n_models_a", _I, "models of condition_a that voted; null but in test trials", nullable=True
+            ),
+            _field(
+                "votes_b",
+                _I,
+                "models of condition_b that chose option b; null but in test trials",
+                nullable=True,
+            ),
+            _field(
+                "n_models_b", _I, "models of condition_b that voted; null but in test trials", nullable=True
+            ),
+            _field(
+                "ambiguous",
+                _B,
+                "whether another class had as many votes in one of the conditions; null but in test trials",
+                nullable=True,
+            ),
+        ]
+    ),
+    "human_responses": pa.schema(
+        [
+            _field("experiment_id", _S, "the experiment"),
+            _field("session_id", _S, "the session"),
+            _field("subject_id", _S, "the observer, under a pseudonym"),
+            _field("list", _I, "list of the session"),
+            _field("position", _I, "place of the trial in that list"),
+            _field("trial_id", _S, "the trial"),
+            _field("onset", _D, "when the pictures appeared, seconds from the start of the session"),
+            _field("response_time", _D, "from that moment to the answer, seconds"),
+            _field("side", _S, "side that was chosen: 'left' or 'right'"),
+            _field("choice", _S, "option that was chosen: 'a' or 'b'"),
+            _field("source", _S, "'key', 'mouse', 'touch' or 'pen'"),
+            _field("hidden", _B, "whether the page was out of sight for a part of the trial"),
+            _field("resumed", _B, "whether the session had been interrupted and resumed before this trial"),
+            _field("image_px", _D, "width of each picture on the page, CSS pixels"),
+            _field(
+                "received", _T, "when the collector took the answer, UTC; null without one", nullable=True
+            ),
+        ]
+    ),
+    "human_sessions": pa.schema(
+        [
+            _field("experiment_id", _S, "the experiment"),
+            _field("session_id", _S, "the session"),
+            _field("subject_id", _S, "the observer, under a pseudonym"),
+            _field("list", _I, "list of trials that was worked through"),
+            _field("consented", _T, "when the observer agreed to take part, UTC"),
+            _field("started", _T, "when the session began, UTC"),
+            _field("finished", _T, "when it ended, UTC; null where it did not", nullable=True),
+            _field("n_test", _I, "test trials answered"),
+            _field("n_catch", _I, "catch trials answered"),
+            _field("n_catch_right", _I, "catch trials answered as expected"),
+            _field("excluded", _B, "whether the tests leave the session out"),
+            _field("reason", _S, "why it is left out; empty where it is not"),
         ]
     ),
 }
