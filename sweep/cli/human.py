@@ -4,12 +4,17 @@ from pathlib import Path
 
 import click
 
+from sweep.cli import human_page
 from sweep.cli.options import open_study, results_option, study_argument
 
 
 @click.group()
 def human() -> None:
     """Ask people which faces are alike, and compare their answers with the models' choices."""
+
+
+for _command in (human_page.page, human_page.collect, human_page.status, human_page.forget):
+    human.add_command(_command)
 
 
 @human.command()
