@@ -39,7 +39,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Trial:
+class ListedTrial:
     """What an answer to a trial has to agree with."""
 
     position: int
@@ -60,7 +60,7 @@ class Sessions:
         self._journal = journal
         self._experiment_id: str = experiment["experiment_id"]
         self._lists = [
-            {trial["trial_id"]: Trial(trial["position"], trial["left_is"]) for trial in trials}
+            {trial["trial_id"]: ListedTrial(trial["position"], trial["left_is"]) for trial in trials}
             for trials in experiment["lists"]
         ]
         self._secret = secret

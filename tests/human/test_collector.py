@@ -1,0 +1,423 @@
+"""The collector as a process: every answer once, whatever is killed, malformed or full."""
+
+import json
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sweep.human.journal import parsed
+from sweep.human.journal_file import read_journal
+from sweep.human.limits import MOST_BYTES
+from sweep.human.pages import experiment_of
+from sweep.keys import generator
+from tests.human.experiment import (
+    CollectorProcess,
+    files,
+    response,
+    running_collector,
+    session_request,
+    write_page,
+)
+from tests.studies import sweep
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
+    with running_collector(tmp_path_factory.mktemp("collector")) as running:
+        yield running
+
+
+def trials_of(number: int, **sizes: int) -> list[dict[str, Any]]:
+    trials: list[dict[str, Any]] = experiment_of(files(**sizes))["lists"][number - 1]
+    return trials
+
+
+def post(collector: CollectorProcess, path: str, content: object) -> requests.Response:
+    return requests.post(f"{collector.address}api/{path}", json=content, timeout=30)
+
+
+def begin(collector: CollectorProcess, session_id: str, observer: str | None = None) -> dict[str, Any]:
+    done = post(collector, "session", session_request(session_id, observer))
+    assert done.status_code == 200, done.text
+    begun: dict[str, Any] = done.json()
+    return begun
+
+
+def test_a_session_from_its_beginning_to_its_code(collector: CollectorProcess) -> None:
+    begun = begin(collector, "whole", "prolific:w1")
+    trials = trials_of(begun["list"])
+    assert begun["answered"] == []
+    assert post(
+        collector, "finish", {"session_id": "whole", "finished": session_request("x")["started"]}
+    ).json() == {
+        "error": "the session lacks answers",
+        "missing": len(trials),
+    }
+    pretended = {"received": "1999-01-01T00:00:00Z"}
+    answers = [response("whole", trial) | pretended for trial in trials]
+    assert post(collector, "responses", {"responses": answers}).json() == {"new": len(trials)}
+    # The first answer counts: what comes again is acknowledged and not stored.
+    again = response("whole", trials[0], side="right")
+    assert post(collector, "responses", {"responses": [again, again]}).json() == {"new": 0}
+    request = {"session_id": "whole", "finished": session_request("x")["started"]}
+    codes = {post(collector, "finish", request).json()["code"] for _ in range(2)}
+    assert len(codes) == 1
+    # The same observer elsewhere: the same session, and no second one.
+    returned = begin(collector, "other-browser", "prolific:w1")
+    assert (returned["session_id"], returned["finished"], {returned["code"]}) == ("whole", True, codes)
+    lines = [line for line in collector.lines() if line["session_id"] == "whole"]
+    assert Counter(line["kind"] for line in lines) == {"session": 1, "response": len(trials), "finish": 1}
+    assert all(line["received"] > "2000" for line in lines if line["kind"] == "response")
+    assert stat.S_IMODE(collector.journal.stat().st_mode) == 0o600
+
+
+def test_pseudonyms_depend_on_a_secret_that_only_its_owner_can_read(collector: CollectorProcess) -> None:
+    secret = collector.journal.with_suffix(".secret")
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    begin(collector, "pseudonym", "prolific:worker-1234")
+    journal = collector.journal.read_text()
+    assert "worker-1234" not in journal
+    assert secret.read_text().strip() not in journal
+
+
+def test_what_names_something_impossible_is_refused_whole(collector: CollectorProcess) -> None:
+    begun = begin(collector, "impossible")
+    trials = trials_of(begun["list"])
+    good = response("impossible", trials[0])
+    before = collector.journal.read_bytes()
+    for change, error in (
+        ({"session_id": "nobody"}, "responses.1.session_id: there is no such session"),
+        ({"trial_id": "nothing"}, "responses.1.trial_id: is not in the session's list"),
+        ({"position": 2}, "responses.1.position: is not that of the trial"),
+        ({"side": "right"}, "responses.1.choice: was not on the side that was chosen"),
+    ):
+        done = post(collector, "responses", {"responses": [good, good | change]})
+        assert 400 <= done.status_code < 500
+        assert done.json() == {"error": error}
+        assert collector.journal.read_bytes() == before
+    stale = post(collector, "session", session_request("stale") | {"experiment_id": "another"})
+    assert stale.status_code == 409
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=[]), max_size=20)
+    | st.sampled_from(["session", "response", "left", "a", "whole", "2026-01-31T12:00:00Z", "1e400"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@st.composite
+def nearly_right(draw: st.DrawFn) -> tuple[str, bytes]:
+    """A request of the page with one thing in it changed, left out or added, or something else altogether."""
+    path = draw(st.sampled_from(["session", "responses", "finish", "nowhere"]))
+    request: dict[str, Any] = {
+        "session": session_request("fuzz"),
+        "responses": {"responses": [response("fuzz", trials_of(1)[0])]},
+        "finish": {"session_id": "fuzz", "finished": "2026-01-31T12:00:00Z"},
+        "nowhere": {},
+    }[path]
+    kind = draw(st.sampled_from(["field", "json", "bytes", "number"]))
+    if kind == "bytes":
+        return path, draw(st.binary(max_size=200))
+    if kind == "json":
+        return path, json.dumps(draw(json_values)).encode()
+    inside = request["responses"][0] if path == "responses" else request
+    name = draw(st.sampled_from(sorted(inside) or ["a"]) | st.text(min_size=1, max_size=8))
+    inside[name] = draw(json_values)
+    text = json.dumps(request)
+    if kind == "number":
+        text = text.replace(
+            "612.5", draw(st.sampled_from(["1e400", "NaN", "-Infinity", "1e999999", "-1", "[" * 5000]))
+        )
+    return path, text.encode()
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
+    """A collector that knows no session, so that no request of `nearly_right` but a whole one may change its journal."""
+    with running_collector(tmp_path_factory.mktemp("fuzzed")) as running:
+        yield running
+
+
+SENT = requests.Session()
+
+
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(sent=nearly_right(), content_type=st.sampled_from(["application/json"] * 4 + ["text/plain", ""]))
+def test_a_malformed_request_is_a_4xx_in_one_line_and_changes_nothing(
+    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
+) -> None:
+    path, body = sent
+    before = fuzzed.journal.read_bytes()
+    headers = {"Content-Type": content_type} if content_type else {}
+    done = SENT.post(f"{fuzzed.address}api/{path}", data=body, headers=headers, timeout=30)
+    after = fuzzed.journal.read_bytes()
+    if done.status_code == 200:  # a change that leaves the request a good one, as another observer
+        assert path == "session"
+        parsed(after.splitlines()[-1])
+        return
+    assert 400 <= done.status_code < 500, (done.status_code, done.text)
+    assert len(done.text.splitlines()) == 1
+    assert set(done.json()) <= {"error", "missing"}
+    assert len(done.text) < 200
+    assert after == before
+
+
+def test_no_value_that_was_sent_comes_back(fuzzed: CollectorProcess) -> None:
+    word = "Zq7secret"
+    request = session_request("echo")
+    for body in (
+        json.dumps(request | {word: 1}),
+        json.dumps(request | {"session_id": word + "!"}),
+        json.dumps(request | {"observer": {word: word}}),
+        json.dumps(request | {"observer": "\ud800" + word}),
+        json.dumps({"responses": [response("echo", trials_of(1)[0]) | {word: word}]}),
+        f'{{"session_id": "{word}',
+        word,
+    ):
+        for path in ("session", "responses", "finish", word):
+            done = requests.post(
+                f"{fuzzed.address}api/{path}",
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=30,
+            )
+            assert 400 <= done.status_code < 500
+            assert word not in done.text
+            assert word not in str(done.headers)
+
+
+def raw(port: int, request: bytes, seconds: float = 30) -> bytes:
+    """What the server says to these bytes before it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        connection.sendall(request)
+        answer = b""
+        with suppress(ConnectionResetError):  # it need not read all that was sent before it closes
+            while part := connection.recv(65536):
+                answer += part
+        return answer
+
+
+def test_a_body_that_is_too_long_is_refused_whether_or_not_it_says_so(fuzzed: CollectorProcess) -> None:
+    before = fuzzed.journal.read_bytes()
+    head = b"POST /api/responses HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    said = raw(fuzzed.port, head + b"Content-Length: %d\r\n\r\n" % (MOST_BYTES + 1))
+    assert said.startswith(b"HTTP/1.1 413")
+    chunks = b"%x\r\n%b\r\n1\r\n \r\n" % (MOST_BYTES, b" " * MOST_BYTES)
+    unsaid = raw(fuzzed.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert unsaid.startswith(b"HTTP/1.1 413")
+    assert fuzzed.journal.read_bytes() == before
+
+
+def test_the_page_is_served_and_nothing_beside_it(collector: CollectorProcess) -> None:
+    for name, content in files().items():
+        got = requests.get(collector.address + name, timeout=30)
+        if name == "page.json":
+            assert got.status_code == 404
+        elif name == "exit.js":
+            assert "collector" in got.text
+        else:
+            assert got.content == content
+            assert got.headers["content-length"] == str(len(content))
+    for name in (
+        "../journal.jsonl",
+        "..%2fjournal.jsonl",
+        "%2e%2e/journal.jsonl",
+        "docs",
+        "openapi.json",
+        "api/session",
+    ):
+        got = requests.get(collector.address + name, timeout=30)
+        assert got.status_code in (404, 405)
+        assert len(got.text.splitlines()) == 1
+    headers = requests.get(collector.address, timeout=30).headers
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "server" not in headers
+
+
+def test_another_site_cannot_post(collector: CollectorProcess) -> None:
+    before = collector.journal.read_bytes()
+    body = json.dumps(session_request("elsewhere"))
+    for content_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        None,
+    ):  # those that a form may have
+        headers = {"Content-Type": content_type} if content_type else {}
+        done = requests.post(f"{collector.address}api/session", data=body, headers=headers, timeout=30)
+        assert 400 <= done.status_code < 500
+    asked = requests.options(
+        f"{collector.address}api/session", headers={"Origin": "https://x.example"}, timeout=30
+    )
+    assert "access-control-allow-origin" not in asked.headers
+    assert collector.journal.read_bytes() == before
+
+
+def test_lists_stay_balanced(collector: CollectorProcess) -> None:
+    given_lists = Counter(begin(collector, f"balance-{index}")["list"] for index in range(20))
+    counts = Counter(line["list"] for line in collector.of_kind("session"))
+    assert abs(counts[1] - counts[2]) <= 1
+    assert given_lists.total() == 20
+
+
+def test_fifty_observers_and_two_kills_lose_nothing_and_store_nothing_twice(tmp_path: Path) -> None:
+    sizes = {"practice": 0, "blocks": 4, "in_block": 25}
+    observers, started = 50, time.monotonic()
+    collector = CollectorProcess(write_page(tmp_path, **sizes), tmp_path / "journal.jsonl")
+    collector.start()
+    lists = [trials_of(number, **sizes) for number in (1, 2)]
+    acknowledged: list[tuple[str, str]] = []
+
+    def insist(path: str, content: object, connection: requests.Session) -> dict[str, Any]:
+        while True:
+            try:
+                done = connection.post(f"{collector.address}api/{path}", json=content, timeout=10)
+                assert done.status_code == 200, done.text
+                answer: dict[str, Any] = done.json()
+                return answer
+            except requests.RequestException:
+                assert time.monotonic() - started < 300
+                time.sleep(0.1)
+
+    def observe(index: int) -> str:
+        session_id, draws = f"observer-{index}", generator("observer", index)
+        with requests.Session() as connection:
+            begun = insist("session", session_request(session_id, f"w{index}"), connection)
+            trials = lists[begun["list"] - 1]
+            while trials:
+                some = trials[: draws.integers(1, 9)]
+                trials = trials[len(some) :]
+                insist(
+                    "responses", {"responses": [response(session_id, trial) for trial in some]}, connection
+                )
+                acknowledged.extend((session_id, trial["trial_id"]) for trial in some)
+            finish = {"session_id": session_id, "finished": session_request("x")["started"]}
+            return str(insist("finish", finish, connection)["code"])
+
+    def kill_twice() -> None:
+        for share in (0.3, 0.6):
+            while len(acknowledged) < share * observers * 100:
+                time.sleep(0.01)
+            collector.kill()
+            collector.start()
+
+    killer = threading.Thread(target=kill_twice)
+    killer.start()
+    try:
+        with ThreadPoolExecutor(observers) as pool:
+            codes = list(pool.map(observe, range(observers)))
+        killer.join()
+    finally:
+        collector.kill()
+    stored = Counter((line["session_id"], line["trial_id"]) for line in collector.of_kind("response"))
+    assert set(acknowledged) == set(stored)
+    assert len(stored) == observers * 100
+    assert set(stored.values()) == {1}
+    assert len(set(codes)) == observers
+    assert len(collector.of_kind("finish")) == observers
+    counts = Counter(line["list"] for line in collector.of_kind("session"))
+    assert counts == {1: observers // 2, 2: observers // 2}
+
+
+def test_a_full_disk_tears_no_line_and_the_answer_is_kept_by_the_page(tmp_path: Path) -> None:
+    collector = CollectorProcess(write_page(tmp_path), tmp_path / "journal.jsonl")
+    collector.start()
+    begun = begin(collector, "full")
+    trials = trials_of(begun["list"])
+    assert collector.process
+    room = collector.journal.stat().st_size + 700  # two answers, and a part of the third
+    resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    told = [post(collector, "responses", {"responses": [response("full", trial)]}) for trial in trials]
+    assert [done.status_code for done in told[:2]] == [200, 200]
+    assert {done.status_code for done in told[2:]} == {503}
+    assert {len(done.text.splitlines()) for done in told} == {1}
+    assert collector.journal.read_bytes().endswith(b"\n")
+    assert len(collector.of_kind("response")) == 2
+    resource.prlimit(
+        collector.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    )
+    assert (
+        post(collector, "responses", {"responses": [response("full", t) for t in trials]}).json()["new"] == 8
+    )
+    collector.process.send_signal(signal.SIGINT)
+    output, errors = collector.process.communicate(timeout=30)
+    assert "Stopped  1 sessions, 0 of them finished; 10 answers" in output
+    assert all("the journal cannot be written: File too large" in line for line in errors.splitlines())
+    read_journal(collector.journal)
+
+
+def test_forget_removes_a_session_for_good(tmp_path: Path) -> None:
+    collector = CollectorProcess(write_page(tmp_path), tmp_path / "journal.jsonl")
+    collector.start()
+    for name in ("keep", "drop"):
+        begun = begin(collector, name, f"worker-{name}")
+        sent = {"responses": [response(name, trial) for trial in trials_of(begun["list"])]}
+        assert post(collector, "responses", sent).ok
+    options = ["--journal", str(collector.journal)]
+    busy = sweep("human", "forget", "drop", *options, cwd=tmp_path)
+    assert busy.returncode == 2
+    assert "a collector has this journal; stop it first" in busy.stderr
+    told = sweep("human", "status", *options, cwd=tmp_path)
+    assert "2 sessions, 0 of them finished; 20 answers" in told.stdout
+    collector.kill()
+    before = collector.journal.read_text().splitlines()
+    done = sweep("human", "forget", "drop", *options, cwd=tmp_path)
+    assert done.stdout == "Removed 11 lines of session drop\n"
+    assert collector.journal.read_text().splitlines() == [line for line in before if '"drop"' not in line]
+    assert not [path for path in tmp_path.iterdir() if "forget" in path.name]
+    again = sweep("human", "forget", "drop", *options, cwd=tmp_path)
+    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
+    collector.start()
+    assert begin(collector, "back", "worker-keep")["session_id"] == "keep"
+    assert begin(collector, "new", "worker-drop")["session_id"] == "new"
+    collector.kill()
+
+
+def test_a_second_collector_and_what_else_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    with running_collector(tmp_path) as running:
+        begin(running, "one")
+
+        def collect(*options: object) -> subprocess.CompletedProcess[str]:
+            return sweep("human", "collect", *map(str, options), cwd=tmp_path)
+
+        secret = ("--secret", running.journal.with_suffix(".secret"))
+        page = running.page
+        other = ("--journal", tmp_path / "other.jsonl", *secret)
+        picture = next((page / "images").iterdir())
+        whole = picture.read_bytes()
+        for options, reason in (
+            ((page, "--journal", running.journal, "--port", 0, *secret), "a collector has this journal"),
+            ((page, *other, "--port", running.port), "address already in use"),
+            ((tmp_path / "nothing", *other), "is missing; write the page"),
+        ):
+            done = collect(*options)
+            assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+            assert reason in done.stderr
+        picture.write_bytes(whole[:-20])
+        assert "is not what was written" in collect(page, *other, "--port", 0).stderr
+        picture.write_bytes(whole)
+        secret[1].chmod(0o644)
+        assert "others may read this secret; run: chmod 600" in collect(page, *other, "--port", 0).stderr
+    gone = collect(page, "--journal", running.journal, "--port", 0, "--secret", tmp_path / "gone")
+    assert "the secret of the experiment is missing" in gone.stderr
+    assert not (tmp_path / "gone").exists()
