@@ -409,9 +409,10 @@ sweep.Experiment = class {
     return ended;
   }
 
+  /** The end of this tab's session where the page was loaded again, and not opened by somebody else. */
   endedHere() {
-    const named = this.given.observer ?? this.given.code;
-    return named ? null : this.tabStore("end");
+    const [navigation] = performance.getEntriesByType("navigation");
+    return navigation?.type === "navigate" ? null : this.tabStore("end");
   }
 
   /** Makes room for the next observer. Answers that are on this device only are saved first. */
