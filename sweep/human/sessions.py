@@ -103,6 +103,7 @@ class Sessions:
                     )
                 )
                 known = session_id
+            self._by_id[known].seen = self._now()
             return self._described(self._by_id[known])
 
     def answer(self, responses: Sequence[ResponseLine]) -> int:

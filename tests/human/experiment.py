@@ -1,5 +1,6 @@
 """A small experiment for tests: pictures, the table of trials, a page, and a collector as a process of its own."""
 
+import functools
 import json
 import socket
 import subprocess
@@ -24,6 +25,7 @@ CONTACT = "Vision lab, vision@example.org"
 NOW = "2026-01-31T12:00:00.000Z"
 
 
+@functools.cache
 def pictures(count: int, size: int = 64) -> dict[str, Array]:
     """Blobs that differ, by image_id."""
     y, x = np.mgrid[0:size, 0:size] / size
@@ -73,6 +75,7 @@ def trials(
     return pa.Table.from_pylist(rows, schema=SCHEMAS["human_trials"])
 
 
+@functools.cache
 def files(**sizes: int) -> dict[str, bytes]:
     """Files of the experiment's page."""
     return page_files(trials(**sizes), pictures(12), CONTACT, page_texts())
@@ -140,14 +143,14 @@ def running_collector(folder: Path, **sizes: int) -> Iterator[CollectorProcess]:
         collector.kill()
 
 
-def session_request(session_id: str, observer: str | None = None) -> dict[str, Any]:
-    """What a page posts to begin a session."""
+def session_request(session_id: str, observer: str | None = None, moment: str = NOW) -> dict[str, Any]:
+    """What a page posts to begin a session at a moment."""
     return {
         "experiment_id": EXPERIMENT,
         "session_id": session_id,
         "observer": observer,
-        "consented": NOW,
-        "started": NOW,
+        "consented": moment,
+        "started": moment,
     }
 
 

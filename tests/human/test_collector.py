@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ def trials_of(number: int, **sizes: int) -> list[dict[str, Any]]:
 
 def post(collector: CollectorProcess, path: str, content: object) -> requests.Response:
     return requests.post(f"{collector.address}api/{path}", json=content, timeout=30)
+
+
+def utc_now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def begin(collector: CollectorProcess, session_id: str, observer: str | None = None) -> dict[str, Any]:
@@ -162,12 +167,8 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProces
 SENT = requests.Session()
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sent=nearly_right(), content_type=st.sampled_from(["application/json"] * 4 + ["text/plain", ""]))
-def test_a_malformed_request_is_a_4xx_in_one_line_and_changes_nothing(
-    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
-) -> None:
-    path, body = sent
+def check_refused(fuzzed: CollectorProcess, path: str, body: bytes, content_type: str) -> None:
+    """The answer to a malformed request is a 4xx in one line, and the journal stays as it is."""
     before = fuzzed.journal.read_bytes()
     headers = {"Content-Type": content_type} if content_type else {}
     done = SENT.post(f"{fuzzed.address}api/{path}", data=body, headers=headers, timeout=30)
@@ -181,6 +182,28 @@ def test_a_malformed_request_is_a_4xx_in_one_line_and_changes_nothing(
     assert set(done.json()) <= {"error", "missing"}
     assert len(done.text) < 200
     assert after == before
+
+
+content_types = st.sampled_from(["application/json"] * 4 + ["text/plain", ""])
+malformed = given(sent=nearly_right(), content_type=content_types)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@settings(unhurried, max_examples=100)
+@malformed
+def test_a_malformed_request_is_a_4xx_in_one_line_and_changes_nothing(
+    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
+) -> None:
+    check_refused(fuzzed, *sent, content_type)
+
+
+@pytest.mark.chaos
+@settings(unhurried, max_examples=1000)
+@malformed
+def test_a_thousand_malformed_requests(
+    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
+) -> None:
+    check_refused(fuzzed, *sent, content_type)
 
 
 def test_no_value_that_was_sent_comes_back(fuzzed: CollectorProcess) -> None:
@@ -280,9 +303,14 @@ def test_lists_stay_balanced(collector: CollectorProcess) -> None:
     assert given_lists.total() == 20
 
 
-def test_fifty_observers_and_two_kills_lose_nothing_and_store_nothing_twice(tmp_path: Path) -> None:
-    sizes = {"practice": 0, "blocks": 4, "in_block": 25}
-    observers, started = 50, time.monotonic()
+@pytest.mark.parametrize(
+    ("observers", "answers"), [(8, 20), pytest.param(50, 100, marks=pytest.mark.chaos)], ids=["few", "many"]
+)
+def test_observers_at_once_and_two_kills_lose_nothing_and_store_nothing_twice(
+    tmp_path: Path, observers: int, answers: int
+) -> None:
+    sizes = {"practice": 0, "blocks": 4, "in_block": answers // 4}
+    started = time.monotonic()
     collector = CollectorProcess(write_page(tmp_path, **sizes), tmp_path / "journal.jsonl")
     collector.start()
     lists = [trials_of(number, **sizes) for number in (1, 2)]
@@ -302,7 +330,7 @@ def test_fifty_observers_and_two_kills_lose_nothing_and_store_nothing_twice(tmp_
     def observe(index: int) -> str:
         session_id, draws = f"observer-{index}", generator("observer", index)
         with requests.Session() as connection:
-            begun = insist("session", session_request(session_id, f"w{index}"), connection)
+            begun = insist("session", session_request(session_id, f"w{index}", utc_now()), connection)
             trials = lists[begun["list"] - 1]
             while trials:
                 some = trials[: draws.integers(1, 9)]
@@ -316,7 +344,7 @@ def test_fifty_observers_and_two_kills_lose_nothing_and_store_nothing_twice(tmp_
 
     def kill_twice() -> None:
         for share in (0.3, 0.6):
-            while len(acknowledged) < share * observers * 100:
+            while len(acknowledged) < share * observers * answers:
                 time.sleep(0.01)
             collector.kill()
             collector.start()
@@ -331,7 +359,7 @@ def test_fifty_observers_and_two_kills_lose_nothing_and_store_nothing_twice(tmp_
         collector.kill()
     stored = Counter((line["session_id"], line["trial_id"]) for line in collector.of_kind("response"))
     assert set(acknowledged) == set(stored)
-    assert len(stored) == observers * 100
+    assert len(stored) == observers * answers
     assert set(stored.values()) == {1}
     assert len(set(codes)) == observers
     assert len(collector.of_kind("finish")) == observers
