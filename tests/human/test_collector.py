@@ -48,7 +48,7 @@ def trials_of(number: int, **sizes: int) -> list[dict[str, Any]]:
     return trials
 
 
-def post(collector: CollectorProcess, path: str, content: object) -> requests.Response:
+def post(collector: CollectorProcess, path: str, content: dict[str, Any]) -> requests.Response:
     return requests.post(f"{collector.address}api/{path}", json=content, timeout=30)
 
 
@@ -316,7 +316,7 @@ def test_observers_at_once_and_two_kills_lose_nothing_and_store_nothing_twice(
     lists = [trials_of(number, **sizes) for number in (1, 2)]
     acknowledged: list[tuple[str, str]] = []
 
-    def insist(path: str, content: object, connection: requests.Session) -> dict[str, Any]:
+    def insist(path: str, content: dict[str, Any], connection: requests.Session) -> dict[str, Any]:
         while True:
             try:
                 done = connection.post(f"{collector.address}api/{path}", json=content, timeout=10)
