@@ -13,11 +13,13 @@
 --              other_image, mean_map, blocks, scattered, reversed)
 --   draws      random draws of a source per destination and bin, as in the paper (the study's analysis.draws)
 --   draw_seed  seed of those draws and of resampling (the study's analysis.draw_seed)
+--   experiment experiment that the queries on people answer for (every one that the study has)
+--   fastest    seconds below which an answer of a person is left out (0.2)
 --   fill       what removed pixels became, one of the study's fills ('linear' if the study has it, else the first)
 --   measure    'auc' or 'specific_loss': what the tests compare ('auc')
 --   per        rows of accuracy_curves.sql, 'condition' or 'destination' ('condition'), of transfer.sql, 'bin' or
 --              'pair' ('bin'), and of error_consistency.sql, 'condition' or 'model' ('condition')
---   resamples  resamples of the intervals in transfer.sql (1000)
+--   resamples  resamples of the intervals in transfer.sql and human_transfer.sql (1000)
 --   task       task shown by rank2.sql (every task with more than two classes)
 --   index      the files that the study consists of (index.parquet beside the tables)
 
@@ -69,6 +71,16 @@ SET VARIABLE files_relevance = files_of('relevance');
 SET VARIABLE files_similarity = files_of('similarity');
 SET VARIABLE files_masked = files_of('masked');
 
+-- The comparison with people: a folder per experiment, which the index does not name. A study may have none.
+CREATE OR REPLACE MACRO files_of_experiments(file) AS (
+    SELECT list(
+        literally(getvariable('results')) || '/human/' || literally(string_split(found.file, '/')[-2]) || '/' || file
+        ORDER BY found.file)
+    FROM glob(literally(getvariable('results')) || '/human/*/' || file) AS found);
+SET VARIABLE files_human_trials = files_of_experiments('trials.parquet');
+SET VARIABLE files_human_responses = files_of_experiments('responses.parquet');
+SET VARIABLE files_human_sessions = files_of_experiments('sessions.parquet');
+
 -- Whether a table has no files although the index names some: nothing of it is made yet. A table of which the index
 -- names none (there are no pairs of models where there is one model) is complete, and empty.
 CREATE OR REPLACE MACRO lacks(name) AS getvariable('files_' || name) IS NULL AND (
@@ -106,6 +118,21 @@ SET VARIABLE reading_masked = reading('masked', [
     'VARCHAR AS source_id', 'VARCHAR AS control', 'INTEGER AS draw', 'VARCHAR AS fill', 'VARCHAR AS destination_id',
     'DOUBLE AS percent', 'VARCHAR AS image_id', 'VARCHAR AS predicted_class', 'BOOLEAN AS correct',
     'FLOAT AS target_logit']);
+SET VARIABLE reading_human_trials = reading('human_trials', [
+    'VARCHAR AS experiment_id', 'INTEGER AS list', 'INTEGER AS position', 'INTEGER AS block', 'VARCHAR AS trial_id',
+    'VARCHAR AS trial_type', 'VARCHAR AS target', 'VARCHAR AS target_image', 'VARCHAR AS condition_a',
+    'VARCHAR AS condition_b', 'VARCHAR AS option_a', 'VARCHAR AS option_b', 'VARCHAR AS image_a', 'VARCHAR AS image_b',
+    'VARCHAR AS "left"', 'VARCHAR AS expected', 'INTEGER AS votes_a', 'INTEGER AS n_models_a', 'INTEGER AS votes_b',
+    'INTEGER AS n_models_b', 'BOOLEAN AS ambiguous']);
+SET VARIABLE reading_human_responses = reading('human_responses', [
+    'VARCHAR AS experiment_id', 'VARCHAR AS session_id', 'VARCHAR AS subject_id', 'INTEGER AS list',
+    'INTEGER AS position', 'VARCHAR AS trial_id', 'DOUBLE AS onset', 'DOUBLE AS response_time', 'VARCHAR AS side',
+    'VARCHAR AS choice', 'VARCHAR AS source', 'BOOLEAN AS hidden', 'BOOLEAN AS resumed', 'DOUBLE AS image_px',
+    'TIMESTAMP AS received']);
+SET VARIABLE reading_human_sessions = reading('human_sessions', [
+    'VARCHAR AS experiment_id', 'VARCHAR AS session_id', 'VARCHAR AS subject_id', 'INTEGER AS list',
+    'TIMESTAMP AS consented', 'TIMESTAMP AS started', 'TIMESTAMP AS finished', 'INTEGER AS n_test',
+    'INTEGER AS n_catch', 'INTEGER AS n_catch_right', 'BOOLEAN AS excluded', 'VARCHAR AS reason']);
 
 CREATE OR REPLACE VIEW images AS FROM query(getvariable('reading_images'));
 CREATE OR REPLACE VIEW models AS FROM query(getvariable('reading_models'));
@@ -114,6 +141,9 @@ CREATE OR REPLACE VIEW predictions AS FROM query(getvariable('reading_prediction
 CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'));
 CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
 CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
+CREATE OR REPLACE VIEW human_trials AS FROM query(getvariable('reading_human_trials'));
+CREATE OR REPLACE VIEW human_responses AS FROM query(getvariable('reading_human_responses'));
+CREATE OR REPLACE VIEW human_sessions AS FROM query(getvariable('reading_human_sessions'));
 
 -- `masked` with the columns of both granularities: a row per image, where `correct` is a truth value and `n` is NULL, or
 -- per chunk of images, where `correct` is a count out of `n` and what belongs to one image is NULL.
@@ -188,3 +218,32 @@ SELECT
         ELSE 'other_' || differing
     END AS relation
 FROM differences;
+
+-- Every answer to a test trial in a session that is not excluded: whether it is option a, and whether it came too fast
+-- to be one.
+CREATE OR REPLACE VIEW human_test_answers AS
+SELECT
+    human_trials.experiment_id,
+    session_id,
+    trial_id,
+    target,
+    target_image,
+    condition_a,
+    condition_b,
+    option_a,
+    option_b,
+    ambiguous,
+    (choice = 'a')::INTEGER AS chose_a,
+    response_time < coalesce(getvariable('fastest')::DOUBLE, 0.2) AS too_fast
+FROM human_responses
+JOIN human_sessions USING (experiment_id, session_id, list)
+JOIN human_trials USING (experiment_id, list, trial_id)
+WHERE trial_type = 'test'
+    AND NOT excluded
+    AND experiment_id = coalesce(getvariable('experiment')::VARCHAR, experiment_id);
+
+-- The answers that the queries on people count.
+CREATE OR REPLACE VIEW human_answers AS
+SELECT * EXCLUDE (too_fast)
+FROM human_test_answers
+WHERE NOT too_fast;

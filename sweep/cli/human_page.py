@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli.options import open_study, results_option, study_argument
+from sweep.cli.options import experiment_option, open_study, results_option, study_argument
 from sweep.errors import InputError
 
 DEFAULT_PAGE = Path("human-page")
@@ -30,7 +30,7 @@ secret_option = click.option(
 @click.command()
 @study_argument
 @results_option
-@click.option("--experiment", metavar="ID", help="Which experiment, where the study has several.")
+@experiment_option
 @click.option("--contact", required=True, help="Whom an observer may write to: a name and an e-mail address.")
 @click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_PAGE, show_default=True)
 @click.option(
@@ -59,7 +59,6 @@ def page(
     from sweep.human.jatos import archive
     from sweep.human.pages import page_files, page_texts, write_folder
     from sweep.human.tables import TRIALS, chosen_experiment, read_table
-    from sweep.storage.files import Files
 
     if jatos is not None and jatos.suffix != ".jzip":
         raise InputError(f"--jatos {jatos}: JATOS takes files that end in .jzip")
@@ -67,9 +66,8 @@ def page(
         raise InputError("--contact: is empty; name whom an observer may write to")
     words = page_texts(texts)
     plan, store = open_study(study, results)
-    files = Files(store.root)
-    experiment_id = chosen_experiment(files, experiment)
-    trials = read_table(files, experiment_id, TRIALS)
+    experiment_id = chosen_experiment(store.files, experiment)
+    trials = read_table(store.files, experiment_id, TRIALS)
     pictures = dict(zip(plan.images.ids, plan.images.pixels, strict=True))
     made = page_files(trials, pictures, contact.strip(), words)
     write_folder(out, made)

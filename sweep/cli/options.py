@@ -47,6 +47,9 @@ results_option = click.option(
 address_option = click.option(
     "--address", metavar="HOST:PORT", help="Ray cluster to work on. [default: RAY_ADDRESS, or this machine]"
 )
+experiment_option = click.option(
+    "--experiment", metavar="ID", help="Which experiment of the study. [default: the only one]"
+)
 study_argument = click.argument("study", metavar="STUDY.yaml", type=_StudyFile())
 
 

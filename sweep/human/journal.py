@@ -44,11 +44,11 @@ Moment: TypeAlias = Annotated[datetime, Field(strict=False), BeforeValidator(_te
 Milliseconds: TypeAlias = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 
 
-class _Line(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Header(_Line):
+class Header(_Record):
     """Says which experiment the lines are of."""
 
     kind: Literal["experiment"]
@@ -56,7 +56,7 @@ class Header(_Line):
     version: Literal[1]
 
 
-class SessionLine(_Line):
+class SessionLine(_Record):
     """A session has begun."""
 
     kind: Literal["session"]
@@ -68,7 +68,7 @@ class SessionLine(_Line):
     started: Moment
 
 
-class ResponseLine(_Line):
+class ResponseLine(_Record):
     """A trial was answered."""
 
     kind: Literal["response"]
@@ -90,7 +90,7 @@ class ResponseLine(_Line):
     """When the collector took the answer; none without a collector."""
 
 
-class FinishLine(_Line):
+class FinishLine(_Record):
     """A session has ended."""
 
     kind: Literal["finish"]

@@ -31,11 +31,28 @@ def experiments(files: Files) -> list[str]:
     return Files(f"{files.root}/{FOLDER}", files.patience).folders_with(FILES[TRIALS])
 
 
+def answered(files: Files) -> list[str]:
+    """Ids of the experiments that have answers, in alphabetical order."""
+    return Files(f"{files.root}/{FOLDER}", files.patience).folders_with(FILES[SESSIONS])
+
+
 def chosen_experiment(files: Files, experiment_id: str | None) -> str:
     """The experiment that is named, or the only one. Raises InputError naming those that there are."""
     known = experiments(files)
     if not known:
         raise InputError(f"{files.root} holds no experiment; make one with: sweep human trials")
+    return _one_of(files, known, experiment_id)
+
+
+def answered_experiment(files: Files, experiment_id: str | None) -> str:
+    """The same of the experiments with answers."""
+    known = answered(files)
+    if not known:
+        raise InputError(f"{files.root} holds no answers of people; import some with: sweep human import")
+    return _one_of(files, known, experiment_id)
+
+
+def _one_of(files: Files, known: Sequence[str], experiment_id: str | None) -> str:
     if experiment_id is None:
         if len(known) > 1:
             raise InputError(

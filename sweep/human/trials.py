@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sweep.analysis.queries import run_query
 from sweep.errors import InputError
+from sweep.human.lists import Design, Row, arranged
 from sweep.human.tables import TRIALS, experiments, folder_of, write_table
 from sweep.keys import generator, key_of
 from sweep.plan import Plan
@@ -23,20 +24,6 @@ from sweep.storage.store import Store
 
 PRACTICE = 3
 """Practice trials in front of each list."""
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Design:
-    """How the trials are arranged."""
-
-    lists: int = 4
-    """Even: each list has a twin with all sides exchanged."""
-    blocks: int = 5
-    """Parts of a list between which an observer can rest."""
-    catch: int = 10
-    """Catch trials in each list."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ def make_trials(plan: Plan, store: Store, conditions: tuple[str, str], design: D
 
     Raises InputError where the conditions or the design cannot be used, or a table that is read is not made yet.
     """
-    _check(design)
+    design.check()
     task, choices = _choices(plan, store, conditions)
     counted = {"alike": 0, "without_choice": 0, "without_picture": 0}
     differing, others = [], []
@@ -114,7 +101,7 @@ def make_trials(plan: Plan, store: Store, conditions: tuple[str, str], design: D
         trial["condition_a"], trial["condition_b"] = conditions
         for name in ("target_image", "image_a", "image_b"):
             trial[name] = ids[trial[name]]
-    rows = list(_arranged(trials, design, draws))
+    rows = list(arranged(trials, design, draws))
     keys = dict(zip(ids, plan.images.keys, strict=True))
     shown = sorted({trial[name] for trial in trials for name in ("target_image", "image_a", "image_b")})
     experiment_id = key_of("human trials", rows, [(image, keys[image]) for image in shown])
@@ -130,20 +117,6 @@ def make_trials(plan: Plan, store: Store, conditions: tuple[str, str], design: D
 def address_of(store: Store, experiment: Experiment) -> str:
     """Folder of an experiment."""
     return f"{store.root}/{folder_of(experiment.experiment_id)}"
-
-
-def _check(design: Design) -> None:
-    problems = []
-    if design.lists < 2 or design.lists % 2:
-        problems.append(
-            f"--lists {design.lists}: sides balance over pairs of lists; give an even number of lists"
-        )
-    if design.blocks < 1:
-        problems.append(f"--blocks {design.blocks}: give at least 1")
-    if design.catch < 0:
-        problems.append(f"--catch {design.catch}: give at least 0")
-    if problems:
-        raise InputError(*problems)
 
 
 def _choices(plan: Plan, store: Store, conditions: tuple[str, str]) -> tuple[str, _Choices]:
@@ -266,44 +239,3 @@ def _any_but(
     """A class other than the target and, if there is one, than those that are taken."""
     others = [name for name in choices.pictures if name != target]
     return _shuffled([name for name in others if name not in taken] or others, draws)[0]
-
-
-def _arranged(trials: Sequence[Row], design: Design, draws: np.random.Generator) -> Iterator[Row]:
-    """The trials of every list in order, with their sides; a list and its twin exchange all of them."""
-    kinds = {kind: [t for t in trials if t["trial_type"] == kind] for kind in ("practice", "catch", "test")}
-    for pair in range(design.lists // 2):
-        left: dict[str, str] = {}
-        for own in kinds.values():
-            sides = ["ab"[(place + pair) % 2] for place in range(len(own))]
-            for trial, side in zip(own, draws.permutation(sides).tolist(), strict=True):
-                left[trial["trial_id"]] = side
-        for twin in range(2):
-            exchanged = {"a": "ba"[twin == 0], "b": "ab"[twin == 0]}
-            position = 0
-            for block, content in enumerate(_blocks(kinds, design.blocks, draws)):
-                for trial in content:
-                    position += 1
-                    yield {
-                        **trial,
-                        "list": 2 * pair + twin + 1,
-                        "position": position,
-                        "block": block,
-                        "left": exchanged[left[trial["trial_id"]]],
-                    }
-
-
-def _blocks(
-    kinds: Mapping[str, Sequence[Row]], count: int, draws: np.random.Generator
-) -> Iterator[Sequence[Row]]:
-    """Practice, then the blocks: as many test trials and as many catch trials in each as possible, in random order."""
-    yield kinds["practice"]
-    parts = {
-        kind: [
-            [kinds[kind][i] for i in part]
-            for part in np.array_split(draws.permutation(len(kinds[kind])), count)
-        ]
-        for kind in ("test", "catch")
-    }
-    for test, catch in zip(parts["test"], parts["catch"], strict=True):
-        both = [*test, *catch]
-        yield [both[i] for i in draws.permutation(len(both))]

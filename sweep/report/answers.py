@@ -11,7 +11,8 @@ import pyarrow.compute
 
 from sweep.analysis.provenance import TableIdentity, table_identities
 from sweep.analysis.queries import Value, run_query
-from sweep.errors import WorkError
+from sweep.errors import InputError, WorkError
+from sweep.human.tables import answered
 from sweep.plan import Plan
 from sweep.report.style import Styles, styles_of
 from sweep.stages import STAGES, all_units, finetune, index_of_study, similarity, with_gaps
@@ -27,6 +28,8 @@ STRICTEST_FIRST = ("other_image", "mean_map", "blocks", "scattered", "reversed")
 """Controls, from the one that has most in common with a mask; the order in which the queries choose one."""
 PAIR_RESAMPLES = 200
 """Resamples per pair of models: enough to tell whether its index has an interval at all, which is not shown."""
+PEOPLE = ("preference", "targets", "agreement", "models")
+"""Queries on the answers of people, without `human_` in front."""
 MATRIX_MODELS = 60
 """Models that a matrix of all against all can show; of more, the first seeds of each condition are drawn."""
 
@@ -133,6 +136,22 @@ class Answers:
     def rank2(self) -> pa.Table:
         """Second choices by image and condition."""
         return self._ask("rank2")
+
+    @cached_property
+    def experiments(self) -> Sequence[str]:
+        """Ids of the experiments in which people have answered."""
+        return answered(self.store.files)
+
+    @cached_property
+    def people(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """What the answers of people say, of all experiments: rows by query. No rows of transfer where no mask was tried."""
+        found = {name: self._ask(f"human_{name}").to_pylist() for name in PEOPLE}
+        try:
+            seed = self.plan.study.analysis.draw_seed
+            found["transfer"] = self._ask("human_transfer", draw_seed=seed).to_pylist()
+        except InputError:
+            found["transfer"] = []
+        return found
 
     @cached_property
     def models(self) -> pa.Table:

@@ -14,6 +14,8 @@ from sweep.errors import InputError
 from sweep.report.answers import MATRIX_MODELS, Answers
 from sweep.report.curves import OTHER, OWN, control_curves, initialisation_curves, source_curves
 from sweep.report.matrices import auc_matrix, model_pairs, similarity_matrix, transfer_matrix
+from sweep.report.people import TITLE as PREFERENCE_TITLE
+from sweep.report.people import preference_exhibit
 from sweep.report.picture_exhibits import (
     Described,
     Impossible,
@@ -59,7 +61,19 @@ def exhibits(answers: Answers) -> dict[str, Exhibit]:
         for fill in fills(answers):
             by_fill = partial(draw_by_fill, fill=fill)
             found[f"{name}_{fill}"] = _exhibit(f"{name}_{fill}", f"{title} (fill {fill})", by_fill, answers)
+    for name, experiment in preference_names(answers).items():
+        found[name] = people_exhibit(answers, name, experiment)
     return found
+
+
+def preference_names(answers: Answers) -> dict[str, str]:
+    """The figures of what people prefer, a name for each experiment."""
+    return {f"human_preference_{experiment}": experiment for experiment in answers.experiments}
+
+
+def people_exhibit(answers: Answers, name: str, experiment: str) -> Exhibit:
+    """What people prefer in one experiment (paper, Fig. 7)."""
+    return _exhibit(name, PREFERENCE_TITLE, partial(preference_exhibit, experiment=experiment), answers)
 
 
 def fills(answers: Answers) -> list[str]:

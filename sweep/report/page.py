@@ -10,7 +10,7 @@ from sweep import __version__
 from sweep.analysis.provenance import code_commit, environment, study_sha256
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import LOG, Answers
-from sweep.report.exhibits import Exhibit, exhibits, fills
+from sweep.report.exhibits import Exhibit, exhibits, fills, preference_names
 from sweep.report.page_tables import (
     accuracy_table,
     agreement_of_verdicts,
@@ -20,6 +20,7 @@ from sweep.report.page_tables import (
     pair_table,
     sensitivity_table,
 )
+from sweep.report.people import findings as people_findings
 from sweep.report.picture_exhibits import REMOVAL
 from sweep.report.sentences import (
     ALPHA,
@@ -104,6 +105,8 @@ def page(answers: Answers, drawn: Mapping[str, Exhibit]) -> str:
         source=source_findings(
             answers.source[LOG], answers.effects[LOG], answers.pairwise[LOG], answers.styles
         ),
+        people=people_findings(answers),
+        people_figures=list(preference_names(answers)),
         accuracy=accuracy_table(answers),
         models=model_table(answers),
         areas=area_table(answers),

@@ -201,7 +201,11 @@ def agreement(answers: Answers) -> Described:
     return (
         choice_agreement(answers.rank2),
         "On how many images the pretrainings' rank-2 choices differ; tied: a majority of seeds is shared by two classes. "
-        "What people would choose is not known yet: the study has no observers.",
+        + (
+            "What people choose stands below."
+            if answers.experiments
+            else "What people would choose is not known yet: the study has no observers (sweep human)."
+        ),
         f"Bars of image counts by whether the pretrainings' rank-2 choices differ. {listed}.",
     )
 

@@ -126,8 +126,7 @@ class RankTwo:
 def rank2_faces(targets: Sequence[RankTwo], styles: Styles) -> Figure:
     """Target faces and below each the rank-2 face of every pretraining, with the votes for it (paper, Fig. 7).
 
-    The targets must have the same pretrainings. What people prefer belongs below, a row of its own, once a
-    study has a table of their choices.
+    The targets must have the same pretrainings. What people prefer is a figure of its own (`people_figure`).
     """
     names = list(targets[0].choices)
     blank = np.full_like(targets[0].face, 255)

@@ -4,11 +4,11 @@ Nothing else in the package talks to MLflow. A tracking server that does not ans
 the study: the tables hold everything that matters, and the history is caught up from them.
 """
 
+from sweep.tracking.additions import log_people, log_verification
 from sweep.tracking.connection import how_to_open, tracking_uri
 from sweep.tracking.readouts import load_readout
 from sweep.tracking.study_runs import FAILED, FINISHED, KILLED
 from sweep.tracking.tracker import Tracker
-from sweep.tracking.verification import log_verification
 
 __all__ = [
     "FAILED",
@@ -17,6 +17,7 @@ __all__ = [
     "Tracker",
     "how_to_open",
     "load_readout",
+    "log_people",
     "log_verification",
     "tracking_uri",
 ]

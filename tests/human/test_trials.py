@@ -5,8 +5,9 @@ import pytest
 
 from sweep.analysis.queries import run_query
 from sweep.errors import InputError
+from sweep.human.lists import Design
 from sweep.human.tables import TRIALS, experiments, read_table
-from sweep.human.trials import PRACTICE, Design, Experiment, make_trials
+from sweep.human.trials import PRACTICE, Experiment, make_trials
 from sweep.stages import index_of_study
 from tests.human.conftest import CONDITIONS, Simulated
 
@@ -32,7 +33,7 @@ def test_test_trials_are_the_targets_that_divide_the_conditions(study: Simulated
         frontal[frontal["condition"] == name].set_index("target")[["choice", "votes", "n_models", "tied"]]
         for name in CONDITIONS
     )
-    both = a.join(b, lsuffix="_a", rsuffix="_b")
+    both = a.join(b, suffixes=("_a", "_b"))
     differing = both[both["choice_a"] != both["choice_b"]].dropna()
     test = rows[(rows["trial_type"] == "test") & (rows["list"] == 1)].set_index("target")
     assert len(differing) > 5
@@ -114,6 +115,6 @@ def test_trials_are_made_once_and_another_design_is_another_experiment(
 def test_what_cannot_be_compared_is_refused(
     study: Simulated, conditions: tuple[str, str], design: Design, expected: str
 ) -> None:
-    with pytest.raises(InputError, match="") as caught:
+    with pytest.raises(InputError) as caught:
         make_trials(study.plan, study.store, conditions, design)
     assert expected in str(caught.value)

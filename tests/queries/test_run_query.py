@@ -17,6 +17,7 @@ from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError, WorkError
 from sweep.storage.index import INDEX
 from tests.queries.simulated import Study, factorial, write
+from tests.queries.simulated_human import write_human
 
 SQL = Path(__file__).parents[2] / "queries"
 NAMES = [query.name for query in list_queries()]
@@ -26,6 +27,7 @@ NAMES = [query.name for query in list_queries()]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("it's a study")
     write(Study(factorial(2, 2, 3), controls={"reversed": 1}), folder)
+    write_human(folder, np.random.default_rng(0).integers(0, 2, (6, 12)).astype(np.float64))
     return folder
 
 
@@ -41,6 +43,9 @@ def test_every_file_is_a_query_or_part_of_the_preamble() -> None:
         NAMES
     )
     assert {"effect_sizes", "map_similarity", "rank2"} <= set(NAMES)
+    assert {"human_preference", "human_targets", "human_agreement", "human_models", "human_transfer"} <= set(
+        NAMES
+    )
     assert {"equivalence", "error_consistency", "logit_curves", "specific_loss", "srg", "transfer"} <= set(
         NAMES
     )
