@@ -7,14 +7,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import requests
 
 from sweep.arrays import Array
+from sweep.cli.invocation import invoke
 from sweep.human.pages import page_files, page_texts, write_folder
 from sweep.keys import generator
 from sweep.storage.schemas import SCHEMAS
@@ -141,6 +144,23 @@ def running_collector(folder: Path, **sizes: int) -> Iterator[CollectorProcess]:
         yield collector
     finally:
         collector.kill()
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said, and its exit code."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def command(capture: pytest.CaptureFixture[str], *arguments: object) -> Said:
+    """Run `sweep human` with these arguments in this process."""
+    capture.readouterr()
+    code = invoke(["human", *map(str, arguments)])
+    output, errors = capture.readouterr()
+    return Said(code, output, errors)
 
 
 def session_request(session_id: str, observer: str | None = None, moment: str = NOW) -> dict[str, Any]:

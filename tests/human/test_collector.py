@@ -5,14 +5,13 @@ import resource
 import signal
 import socket
 import stat
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +20,23 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.human.journal import parsed
-from sweep.human.journal_file import read_journal
+from sweep.errors import InputError
+from sweep.human.journal import ResponseLine, parsed
+from sweep.human.journal_file import JournalFile, read_journal
 from sweep.human.limits import MOST_BYTES
 from sweep.human.pages import experiment_of
+from sweep.human.sessions import ALIVE, Sessions
 from sweep.keys import generator
 from tests.human.experiment import (
+    EXPERIMENT,
     CollectorProcess,
+    command,
     files,
     response,
     running_collector,
     session_request,
     write_page,
 )
-from tests.studies import sweep
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ json_values = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(st.characters(exclude_categories=[]), max_size=20)
-    | st.sampled_from(["session", "response", "left", "a", "whole", "2026-01-31T12:00:00Z", "1e400"]),
+    | st.sampled_from(["session", "response", "left", "a", "2026-01-31T12:00:00Z", "1e400"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
@@ -157,22 +159,15 @@ def nearly_right(draw: st.DrawFn) -> tuple[str, bytes]:
     return path, text.encode()
 
 
-@pytest.fixture(scope="module")
-def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CollectorProcess]:
-    """A collector that knows no session, so that no request of `nearly_right` but a whole one may change its journal."""
-    with running_collector(tmp_path_factory.mktemp("fuzzed")) as running:
-        yield running
-
-
 SENT = requests.Session()
 
 
-def check_refused(fuzzed: CollectorProcess, path: str, body: bytes, content_type: str) -> None:
+def check_refused(collector: CollectorProcess, path: str, body: bytes, content_type: str) -> None:
     """The answer to a malformed request is a 4xx in one line, and the journal stays as it is."""
-    before = fuzzed.journal.read_bytes()
+    before = collector.journal.read_bytes()
     headers = {"Content-Type": content_type} if content_type else {}
-    done = SENT.post(f"{fuzzed.address}api/{path}", data=body, headers=headers, timeout=30)
-    after = fuzzed.journal.read_bytes()
+    done = SENT.post(f"{collector.address}api/{path}", data=body, headers=headers, timeout=30)
+    after = collector.journal.read_bytes()
     if done.status_code == 200:  # a change that leaves the request a good one, as another observer
         assert path == "session"
         parsed(after.splitlines()[-1])
@@ -192,21 +187,21 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.function_
 @settings(unhurried, max_examples=100)
 @malformed
 def test_a_malformed_request_is_a_4xx_in_one_line_and_changes_nothing(
-    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
+    collector: CollectorProcess, sent: tuple[str, bytes], content_type: str
 ) -> None:
-    check_refused(fuzzed, *sent, content_type)
+    check_refused(collector, *sent, content_type)
 
 
 @pytest.mark.chaos
 @settings(unhurried, max_examples=1000)
 @malformed
 def test_a_thousand_malformed_requests(
-    fuzzed: CollectorProcess, sent: tuple[str, bytes], content_type: str
+    collector: CollectorProcess, sent: tuple[str, bytes], content_type: str
 ) -> None:
-    check_refused(fuzzed, *sent, content_type)
+    check_refused(collector, *sent, content_type)
 
 
-def test_no_value_that_was_sent_comes_back(fuzzed: CollectorProcess) -> None:
+def test_no_value_that_was_sent_comes_back(collector: CollectorProcess) -> None:
     word = "Zq7secret"
     request = session_request("echo")
     for body in (
@@ -220,7 +215,7 @@ def test_no_value_that_was_sent_comes_back(fuzzed: CollectorProcess) -> None:
     ):
         for path in ("session", "responses", "finish", word):
             done = requests.post(
-                f"{fuzzed.address}api/{path}",
+                f"{collector.address}api/{path}",
                 data=body,
                 headers={"Content-Type": "application/json"},
                 timeout=30,
@@ -241,15 +236,15 @@ def raw(port: int, request: bytes, seconds: float = 30) -> bytes:
         return answer
 
 
-def test_a_body_that_is_too_long_is_refused_whether_or_not_it_says_so(fuzzed: CollectorProcess) -> None:
-    before = fuzzed.journal.read_bytes()
+def test_a_body_that_is_too_long_is_refused_whether_or_not_it_says_so(collector: CollectorProcess) -> None:
+    before = collector.journal.read_bytes()
     head = b"POST /api/responses HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    said = raw(fuzzed.port, head + b"Content-Length: %d\r\n\r\n" % (MOST_BYTES + 1))
+    said = raw(collector.port, head + b"Content-Length: %d\r\n\r\n" % (MOST_BYTES + 1))
     assert said.startswith(b"HTTP/1.1 413")
     chunks = b"%x\r\n%b\r\n1\r\n \r\n" % (MOST_BYTES, b" " * MOST_BYTES)
-    unsaid = raw(fuzzed.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    unsaid = raw(collector.port, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
     assert unsaid.startswith(b"HTTP/1.1 413")
-    assert fuzzed.journal.read_bytes() == before
+    assert collector.journal.read_bytes() == before
 
 
 def test_the_page_is_served_and_nothing_beside_it(collector: CollectorProcess) -> None:
@@ -304,10 +299,12 @@ def test_lists_stay_balanced(collector: CollectorProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("observers", "answers"), [(8, 20), pytest.param(50, 100, marks=pytest.mark.chaos)], ids=["few", "many"]
+    ("observers", "answers", "kills"),
+    [(8, 20, [0.5]), pytest.param(50, 100, [0.3, 0.6], marks=pytest.mark.chaos)],
+    ids=["few", "many"],
 )
-def test_observers_at_once_and_two_kills_lose_nothing_and_store_nothing_twice(
-    tmp_path: Path, observers: int, answers: int
+def test_observers_at_once_and_kills_lose_nothing_and_store_nothing_twice(
+    tmp_path: Path, observers: int, answers: int, kills: list[float]
 ) -> None:
     sizes = {"practice": 0, "blocks": 4, "in_block": answers // 4}
     started = time.monotonic()
@@ -342,14 +339,14 @@ def test_observers_at_once_and_two_kills_lose_nothing_and_store_nothing_twice(
             finish = {"session_id": session_id, "finished": session_request("x")["started"]}
             return str(insist("finish", finish, connection)["code"])
 
-    def kill_twice() -> None:
-        for share in (0.3, 0.6):
+    def kill() -> None:
+        for share in kills:
             while len(acknowledged) < share * observers * answers:
                 time.sleep(0.01)
             collector.kill()
             collector.start()
 
-    killer = threading.Thread(target=kill_twice)
+    killer = threading.Thread(target=kill)
     killer.start()
     try:
         with ThreadPoolExecutor(observers) as pool:
@@ -394,58 +391,110 @@ def test_a_full_disk_tears_no_line_and_the_answer_is_kept_by_the_page(tmp_path: 
     read_journal(collector.journal)
 
 
-def test_forget_removes_a_session_for_good(tmp_path: Path) -> None:
-    collector = CollectorProcess(write_page(tmp_path), tmp_path / "journal.jsonl")
-    collector.start()
-    for name in ("keep", "drop"):
-        begun = begin(collector, name, f"worker-{name}")
-        sent = {"responses": [response(name, trial) for trial in trials_of(begun["list"])]}
-        assert post(collector, "responses", sent).ok
-    options = ["--journal", str(collector.journal)]
-    busy = sweep("human", "forget", "drop", *options, cwd=tmp_path)
-    assert busy.returncode == 2
-    assert "a collector has this journal; stop it first" in busy.stderr
-    told = sweep("human", "status", *options, cwd=tmp_path)
-    assert "2 sessions, 0 of them finished; 20 answers" in told.stdout
-    collector.kill()
-    before = collector.journal.read_text().splitlines()
-    done = sweep("human", "forget", "drop", *options, cwd=tmp_path)
-    assert done.stdout == "Removed 11 lines of session drop\n"
-    assert collector.journal.read_text().splitlines() == [line for line in before if '"drop"' not in line]
-    assert not [path for path in tmp_path.iterdir() if "forget" in path.name]
-    again = sweep("human", "forget", "drop", *options, cwd=tmp_path)
-    assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
-    collector.start()
-    assert begin(collector, "back", "worker-keep")["session_id"] == "keep"
-    assert begin(collector, "new", "worker-drop")["session_id"] == "new"
-    collector.kill()
+def test_forget_removes_a_session_for_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, options = tmp_path / "journal.jsonl", ("--journal", tmp_path / "journal.jsonl")
+    experiment, moment = experiment_of(files()), datetime.now(UTC)
+    with JournalFile(path, EXPERIMENT) as journal:
+        sessions = Sessions(journal, experiment, b"secret")
+        for name in ("keep", "drop"):
+            begun = sessions.begin(EXPERIMENT, name, f"worker-{name}", moment, moment)
+            answers = [response(name, trial) for trial in trials_of(begun["list"])]
+            assert sessions.answer([ResponseLine.model_validate(answer) for answer in answers]) == 10
+        busy = command(capsys, "forget", "drop", *options)
+        assert busy.code == 2
+        assert "a collector has this journal; stop it first" in busy.errors
+        told = command(capsys, "status", *options)
+        assert "2 sessions, 0 of them finished; 20 answers" in told.output
+        assert "list 1: 1 sessions, 0 finished, 10 answers" in told.output
+    before = path.read_text().splitlines()
+    assert command(capsys, "forget", "drop", *options).output == "Removed 11 lines of session drop\n"
+    assert path.read_text().splitlines() == [line for line in before if '"drop"' not in line]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    again = command(capsys, "forget", "drop", *options)
+    assert (again.code, len(again.errors.splitlines())) == (2, 1)
+    with JournalFile(path, EXPERIMENT) as journal:
+        sessions = Sessions(journal, experiment, b"secret")
+        assert sessions.begin(EXPERIMENT, "back", "worker-keep", moment, moment)["session_id"] == "keep"
+        assert sessions.begin(EXPERIMENT, "new", "worker-drop", moment, moment)["session_id"] == "new"
 
 
-def test_a_second_collector_and_what_else_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    with running_collector(tmp_path) as running:
-        begin(running, "one")
+def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, secret, moment = write_page(tmp_path), tmp_path / "secret", datetime.now(UTC)
+    used, fresh = ("--journal", tmp_path / "used.jsonl"), ("--journal", tmp_path / "fresh.jsonl")
+    options = ("--port", 0, "--secret", secret)
 
-        def collect(*options: object) -> subprocess.CompletedProcess[str]:
-            return sweep("human", "collect", *map(str, options), cwd=tmp_path)
+    def refused(*arguments: object) -> str:
+        said = command(capsys, "collect", *arguments)
+        assert (said.code, len(said.errors.splitlines()), said.output) == (2, 1, "")
+        return said.errors
 
-        secret = ("--secret", running.journal.with_suffix(".secret"))
-        page = running.page
-        other = ("--journal", tmp_path / "other.jsonl", *secret)
-        picture = next((page / "images").iterdir())
-        whole = picture.read_bytes()
-        for options, reason in (
-            ((page, "--journal", running.journal, "--port", 0, *secret), "a collector has this journal"),
-            ((page, *other, "--port", running.port), "address already in use"),
-            ((tmp_path / "nothing", *other), "is missing; write the page"),
-        ):
-            done = collect(*options)
-            assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-            assert reason in done.stderr
-        picture.write_bytes(whole[:-20])
-        assert "is not what was written" in collect(page, *other, "--port", 0).stderr
-        picture.write_bytes(whole)
-        secret[1].chmod(0o644)
-        assert "others may read this secret; run: chmod 600" in collect(page, *other, "--port", 0).stderr
-    gone = collect(page, "--journal", running.journal, "--port", 0, "--secret", tmp_path / "gone")
-    assert "the secret of the experiment is missing" in gone.stderr
-    assert not (tmp_path / "gone").exists()
+    with JournalFile(tmp_path / "used.jsonl", EXPERIMENT) as journal:
+        Sessions(journal, experiment_of(files()), b"secret").begin(EXPERIMENT, "one", None, moment, moment)
+        assert "a collector has this journal" in refused(page, *used, *options)
+    assert "the secret of the experiment is missing" in refused(page, *used, *options)
+    assert not secret.exists()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(page, *fresh, "--port", port, "--secret", secret)
+        assert f"--port {port}: address already in use; name another" in said
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    secret.chmod(0o644)
+    assert "others may read this secret; run: chmod 600" in refused(page, *fresh, *options)
+    secret.write_text("short")
+    secret.chmod(0o600)
+    assert "holds no secret of 32 bytes" in refused(page, *fresh, *options)
+    assert "is missing; write the page" in refused(tmp_path / "nothing", *fresh, *options)
+    picture = next((page / "images").iterdir())
+    picture.write_bytes(picture.read_bytes()[:-20])
+    assert "is not what was written" in refused(page, *fresh, *options)
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"kind": "experiment", "experiment_id": "another", "version": 1}\n')
+    page = write_page(tmp_path)
+    assert "is of experiment another, and the page is of" in refused(page, "--journal", other, *options)
+
+
+def test_a_torn_last_line_is_cut_and_any_other_damage_is_named(tmp_path: Path) -> None:
+    path, moment = tmp_path / "journal.jsonl", datetime.now(UTC)
+    with JournalFile(path, EXPERIMENT) as journal:
+        Sessions(journal, experiment_of(files()), b"secret").begin(EXPERIMENT, "one", None, moment, moment)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"kind": "respon')  # a power cut
+    assert len(read_journal(path)[1]) == 1
+    with JournalFile(path, EXPERIMENT) as journal:
+        assert len(journal.entries) == 1
+    assert path.read_bytes() == whole
+    header, session = whole.splitlines(keepends=True)
+    for content, problem in (
+        (header + b"[]\n" + session, "line 2: "),
+        (header + header, "line 2: a second header"),
+        (header + session.replace(b"session", b"finish", 1), "line 2: "),
+        (session, "is no journal; its first line must name the experiment"),
+        (
+            header + b'{"kind": "finish", "session_id": "x", "finished": "2026-01-31T12:00:00Z"}\n',
+            "has not begun",
+        ),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=problem):
+            JournalFile(path, EXPERIMENT)
+        assert path.read_bytes() == content
+
+
+def test_a_list_counts_as_free_again_once_its_observer_has_gone(tmp_path: Path) -> None:
+    now = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    clock = [now]
+    with JournalFile(tmp_path / "journal.jsonl", EXPERIMENT) as journal:
+        sessions = Sessions(journal, experiment_of(files()), b"secret", now=lambda: clock[0])
+
+        def begin_at(name: str) -> int:
+            number: int = sessions.begin(EXPERIMENT, name, name, now, now)["list"]
+            return number
+
+        assert [begin_at(name) for name in "abc"] == [1, 2, 1]
+        answers = [ResponseLine.model_validate(response("b", trial)) for trial in trials_of(2)]
+        sessions.answer(answers)
+        sessions.finish("b", now)
+        clock[0] += ALIVE + timedelta(minutes=1)
+        # The two observers of list 1 went away: it has no finished session, and list 2 has one.
+        assert [begin_at(name) for name in "def"] == [1, 2, 1]

@@ -25,8 +25,7 @@ from sweep.human.pages import (
     write_folder,
 )
 from tests.human.conftest import CONDITIONS, Simulated
-from tests.human.experiment import CONTACT, files, pictures, trials
-from tests.studies import sweep
+from tests.human.experiment import CONTACT, command, files, pictures, trials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -225,25 +224,27 @@ def test_the_archive_has_the_form_of_jatos() -> None:
     assert f"{folder}/exit.js" not in names
 
 
-def test_from_a_study_to_its_page_and_archive(study: Simulated, tmp_path: Path) -> None:
-    made = sweep(
-        "human", "trials", *study.arguments, "--conditions", *CONDITIONS, "--blocks", "2", cwd=tmp_path
-    )
-    assert made.returncode == 0, made.stderr
-    contact = ("--contact", CONTACT)
-    done = sweep("human", "page", *study.arguments, *contact, "--jatos", "faces.jzip", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    experiment = experiment_of(read_folder(tmp_path / "human-page"))
-    assert experiment["experiment_id"] in done.stdout
-    assert experiment["experiment_id"] in made.stdout
+def test_from_a_study_to_its_page_and_archive(
+    study: Simulated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, contact = ("--out", tmp_path / "page"), ("--contact", CONTACT)
+    trials_said = command(capsys, "trials", *study.arguments, "--conditions", *CONDITIONS, "--blocks", 2)
+    assert trials_said.code == 0, trials_said.errors
+    (chosen,) = re.findall(r"Experiment +(\w+)", trials_said.output)
+    own = ("--experiment", chosen)
+    said = command(capsys, "page", *study.arguments, *own, *contact, *out, "--jatos", tmp_path / "faces.jzip")
+    assert said.code == 0, said.errors
+    experiment = experiment_of(read_folder(tmp_path / "page"))
+    assert experiment["experiment_id"] == chosen
+    assert chosen in said.output
     assert experiment["contact"] == CONTACT
     assert zipfile.is_zipfile(tmp_path / "faces.jzip")
     for options, reason in (
-        (("--contact", " "), "--contact: is empty"),
-        ((*contact, "--jatos", "faces.zip"), "JATOS takes files that end in .jzip"),
+        ((*own, "--contact", " "), "--contact: is empty"),
+        ((*own, *contact, "--jatos", "faces.zip"), "JATOS takes files that end in .jzip"),
         ((*contact, "--experiment", "none"), "there is no such; there are: "),
     ):
-        refused = sweep("human", "page", *study.arguments, *options, "--out", "other", cwd=tmp_path)
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-        assert reason in refused.stderr
+        refused = command(capsys, "page", *study.arguments, *options, "--out", tmp_path / "other")
+        assert (refused.code, len(refused.errors.splitlines())) == (2, 1)
+        assert reason in refused.errors
         assert not (tmp_path / "other").exists()
