@@ -65,7 +65,7 @@ def test_the_readmes_study_is_what_sweep_new_writes(tmp_path: Path) -> None:
     assert yaml.safe_load(block) == yaml.safe_load(written)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/pictures.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/pictures.md", "docs/human.md"])
 def test_the_commands_that_readers_begin_with_exist(document: str) -> None:
     named = [
         line.split()

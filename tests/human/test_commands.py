@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from sweep.cli.human import human
 from sweep.cli.invocation import invoke
 from sweep.human.export import file_of
 from sweep.human.tables import TRIALS, read_table
@@ -151,3 +152,12 @@ def test_power_says_that_targets_help(capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     assert "Here more targets help more than observers" in said
     assert "46.0%" in said
+
+
+def test_the_documented_commands_and_options_exist() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "human.md").read_text(encoding="utf-8")
+    lines = [line.split() for line in text.splitlines() if line.startswith("sweep human ")]
+    assert {words[2] for words in lines} >= {"trials", "simulate", "import", "score", "power", "export"}
+    for _, _, command, *words in lines:
+        options = {option for parameter in human.commands[command].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
