@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import uuid
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sweep.cli.human import human
 from sweep.errors import InputError
 from sweep.human.jatos import archive
+from sweep.human.journal import ResponseLine
+from sweep.human.journal_file import JournalFile
 from sweep.human.pages import (
     TEMPLATE,
     experiment_of,
@@ -24,8 +29,10 @@ from sweep.human.pages import (
     read_folder,
     write_folder,
 )
+from sweep.human.sessions import Sessions
+from sweep.human.tables import RESPONSES, read_table
 from tests.human.conftest import CONDITIONS, Simulated
-from tests.human.experiment import CONTACT, command, files, pictures, trials
+from tests.human.experiment import CONTACT, command, files, pictures, response, trials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -248,3 +255,49 @@ def test_from_a_study_to_its_page_and_archive(
         assert (refused.code, len(refused.errors.splitlines())) == (2, 1)
         assert reason in refused.errors
         assert not (tmp_path / "other").exists()
+
+
+def test_the_collectors_journal_is_what_import_reads(
+    study: Simulated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = command(
+        capsys, "trials", *study.arguments, "--conditions", *CONDITIONS, "--blocks", 2, "--catch", 4
+    )
+    (chosen,) = re.findall(r"Experiment +(\w+)", said.output)
+    contact = ("--contact", CONTACT, "--out", tmp_path / "page", "--experiment", chosen)
+    assert command(capsys, "page", *study.arguments, *contact).code == 0
+    experiment = experiment_of(read_folder(tmp_path / "page"))
+    moment, path = datetime.now(UTC), tmp_path / "journal.jsonl"
+    with JournalFile(path, chosen) as journal:
+        sessions = Sessions(journal, experiment, b"secret")
+        for name in ("one", "two", "gone"):
+            begun = sessions.begin(chosen, name, None, moment, moment)
+            trials_left = experiment["lists"][begun["list"] - 1]
+            answers = [ResponseLine.model_validate(response(name, trial)) for trial in trials_left]
+            sessions.answer(answers)
+            sessions.finish(name, moment)
+    assert command(capsys, "forget", "gone", "--journal", path).code == 0
+    imported = command(capsys, "import", *study.arguments, path)
+    assert imported.code == 0, imported.errors
+    rows = read_table(study.store.files, chosen, RESPONSES)
+    assert set(rows["session_id"].to_pylist()) == {"one", "two"}
+    assert rows.num_rows == 2 * len(experiment["lists"][0])
+    assert rows["received"].null_count == 0
+
+
+def commands_in(document: str) -> list[list[str]]:
+    """What the blocks of a document tell a reader to type."""
+    parts = re.split(r"^```", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = [line for block in parts[1::2] for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("sweep human")]
+
+
+@pytest.mark.parametrize("words", commands_in("docs/human.md"), ids=lambda words: words[2])
+def test_the_commands_of_the_documentation_are_ones_that_the_command_takes(words: list[str]) -> None:
+    name, *arguments = words[2:]
+    with human.commands[name].make_context(name, arguments) as context:
+        assert context.params
+
+
+def test_the_documentation_names_every_command() -> None:
+    assert {words[2] for words in commands_in("docs/human.md")} == set(human.commands)
