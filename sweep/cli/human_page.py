@@ -33,9 +33,7 @@ secret_option = click.option(
 @experiment_option
 @click.option("--contact", required=True, help="Whom an observer may write to: a name and an e-mail address.")
 @click.option("--out", type=click.Path(path_type=Path), default=DEFAULT_PAGE, show_default=True)
-@click.option(
-    "--texts", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="JSON of own texts."
-)
+@click.option("--texts", type=click.Path(path_type=Path, dir_okay=False), help="JSON of own texts.")
 @click.option(
     "--jatos", type=click.Path(path_type=Path, dir_okay=False), help="Write an archive for JATOS too (.jzip)."
 )

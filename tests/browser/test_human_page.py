@@ -1,6 +1,7 @@
 """The page of the human comparison in a real browser, with the real collector: every answer once, and none lost."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -179,6 +180,27 @@ def test_answers_wait_for_a_server_that_was_killed_and_no_code_comes_before(
     check_all_once(collector)
 
 
+def test_a_server_that_freezes_gets_the_answers_again_and_stores_them_once(
+    observer: Observer, collector: CollectorProcess
+) -> None:
+    observer.open(collector.address)
+    observer.begin()
+    observer.script("sweep.REQUEST_MS = 300")
+    assert collector.process
+    observer.choose(observer.key)
+    observer.choose(observer.key)
+    observer.until(lambda: len(collector.of_kind("response")) == 2)
+    observer.ready()
+    collector.process.send_signal(signal.SIGSTOP)
+    for _ in range(3):
+        observer.choose(observer.key)
+    observer.until(lambda: "Still to be sent: 3" in observer.text())
+    time.sleep(1)  # several requests are given up meanwhile, and all of them reach the server
+    collector.process.send_signal(signal.SIGCONT)
+    observer.code()
+    check_all_once(collector)
+
+
 def test_offline_answers_are_sent_as_soon_as_the_network_is_back(
     observer: Observer, collector: CollectorProcess
 ) -> None:
@@ -343,6 +365,13 @@ def test_answers_behind_another_tab_are_marked(observer: Observer, collector: Co
     driver = observer.browser.driver
     observer.open(collector.address)
     observer.begin()
+    place = "return document.querySelector('.target').getBoundingClientRect().toJSON()"
+    before = observer.script(place)
+    assert "to use the keys" not in observer.text()
+    observer.script("document.hasFocus = () => false; dispatchEvent(new Event('blur'))")
+    assert "Click anywhere on this page to use the keys." in observer.text()
+    assert observer.script(place) == before
+    assert observer.browser.violations() == []
     first = driver.current_window_handle
     driver.switch_to.new_window("tab")
     time.sleep(0.3)

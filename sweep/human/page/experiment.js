@@ -145,7 +145,7 @@ sweep.Experiment = class {
 
   /** Announces the session to the other side. It may know this observer already, and then goes on with that session. */
   async begin() {
-    for (let wait = sweep.FIRST_WAIT; ; wait = Math.min(2 * wait, sweep.LONGEST_WAIT)) {
+    for (let wait = sweep.FIRST_WAIT; !this.stop.signal.aborted; wait = Math.min(2 * wait, sweep.LONGEST_WAIT)) {
       try {
         const begun = await this.exit.begin(this.session);
         if (begun.finished) {
@@ -162,14 +162,14 @@ sweep.Experiment = class {
         return true;
       } catch (error) {
         if (error.final) {
-          const [heading, text] = error.status === 409 ? ["changed_heading", "changed"] : ["refused_heading", "connecting"];
-          this.screen(heading, [text]);
+          this.screen("changed_heading", ["changed"]);
           return false;
         }
         this.status(this.words.say("connecting"));
         await sweep.sleep(wait);
       }
     }
+    return false;
   }
 
   keep() {
