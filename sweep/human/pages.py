@@ -21,7 +21,16 @@ from sweep.storage.schemas import SCHEMAS
 
 TEMPLATE = Path(__file__).parent / "page"
 """Files of the page that are the same for every experiment."""
-SCRIPTS = ("memory.js", "tabs.js", "screens.js", "choice.js", "exits.js", "queue.js", "experiment.js")
+SCRIPTS = (
+    "memory.js",
+    "tabs.js",
+    "screens.js",
+    "choice.js",
+    "course.js",
+    "exits.js",
+    "queue.js",
+    "experiment.js",
+)
 SAME = ("style.css", *SCRIPTS, "vendor/jspsych.js", "vendor/plugin-preload.js", "vendor/NOTICE")
 """Files that are copied as they are."""
 TRIALS, TEXTS, EXIT, CHECKSUMS = "trials.js", "texts.js", "exit.js", "page.json"

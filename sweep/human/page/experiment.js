@@ -1,13 +1,8 @@
 /* The course of a session: whose it is, consent, practice, blocks, and the end. */
 "use strict";
 
-/** Milliseconds between a choice and the next pictures. */
-sweep.PAUSE_MS = 300;
 /** Seconds that a choice takes, for the estimate on the first page. */
 sweep.CHOICE_S = 4;
-/** Milliseconds after which a picture that does not come counts as missing. */
-sweep.LOAD_MS = 60000;
-
 sweep.sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Ids in the address, which is then stripped of them, so that they reach no history and no referrer. */
@@ -207,101 +202,11 @@ sweep.Experiment = class {
     const answered = this.queue.answered(this.session.session_id);
     const left = this.trials().filter((trial) => !answered.has(trial.trial_id));
     if (left.length === 0) return;
-    this.jsPsych = initJsPsych({
-      display_element: document.getElementById("trials"),
-      override_safe_mode: true, // there is neither sound nor video
-      use_webaudio: false,
-    });
-    const blocks = [...new Set(left.map((trial) => trial.block))].map((block) => left.filter((t) => t.block === block));
-    const timeline = [{ type: sweep.ScreenPlugin, page: () => this.firstPage() }];
-    blocks.forEach((block, index) => {
-      if (index > 0) timeline.push({ type: sweep.ScreenPlugin, page: () => this.breakPage(blocks[index - 1][0].block) });
-      timeline.push(this.loading(block), ...block.map((trial) => this.step(trial)));
-    });
-    await this.jsPsych.run(timeline);
+    this.course = new sweep.Course(this);
+    await this.course.run(left);
   }
 
-  firstPage() {
-    const { words } = this;
-    const buttons = [[words.say("begin"), true]];
-    const counts = this.counts();
-    const what = words.say("instructions");
-    if (this.resumed) {
-      const paragraphs = [words.say("resume", counts), ...what];
-      return { heading: words.say("resume_heading"), paragraphs, buttons: [[words.say("next"), true]] };
-    }
-    const paragraphs = counts.practice ? [...what, words.say("practice_note", counts)] : what;
-    return { heading: words.say("instructions_heading"), paragraphs, buttons };
-  }
-
-  breakPage(before) {
-    const { words } = this;
-    const [heading, text] = before === 0 ? ["practice_over_heading", "practice_over"] : ["break_heading", "break"];
-    const buttons = [[words.say("next"), true]];
-    return { heading: words.say(heading), paragraphs: [words.say(text, this.counts())], buttons };
-  }
-
-  /** Loads the pictures of a block, and asks to try again until all are there. */
-  loading(block) {
-    const images = this.images(block);
-    const missing = new Set();
-    let complete = false;
-    const preload = {
-      type: jsPsychPreload,
-      images,
-      message: sweep.element("p", {}, this.words.say("loading")).outerHTML,
-      show_progress_bar: false,
-      show_detailed_errors: false,
-      continue_after_error: true,
-      max_load_time: sweep.LOAD_MS,
-      on_start: () => {
-        missing.clear();
-        for (const image of images) missing.add(image);
-      },
-      on_success: (image) => missing.delete(image),
-      on_finish: (data) => {
-        complete = data.success && missing.size === 0;
-        if (complete) this.fetchAhead();
-      },
-    };
-    const failed = {
-      timeline: [
-        {
-          type: sweep.ScreenPlugin,
-          page: () => ({
-            heading: this.words.say("failed_heading"),
-            paragraphs: [this.words.say("failed", { failed: missing.size, all: images.length })],
-            buttons: [[this.words.say("again"), true]],
-          }),
-        },
-      ],
-      conditional_function: () => !complete,
-    };
-    return { timeline: [preload, failed], loop_function: () => !complete };
-  }
-
-  /** Asks for the pictures of all blocks while the first is worked on, so that a server may be away at a break. */
-  fetchAhead() {
-    this.ahead ??= this.images(this.trials()).map((name) => Object.assign(new Image(), { src: name }));
-  }
-
-  images(trials) {
-    return [...new Set(trials.flatMap((trial) => [trial.target, trial.left, trial.right]))];
-  }
-
-  step(trial) {
-    return {
-      type: sweep.ChoicePlugin,
-      target: trial.target,
-      left: trial.left,
-      right: trial.right,
-      words: () => this.words,
-      stop: () => this.stop.signal,
-      post_trial_gap: sweep.PAUSE_MS,
-      on_finish: (data) => data.side && this.answer(trial, data),
-    };
-  }
-
+  /** Keeps an answer, which is sent by and by. */
   answer(trial, data) {
     const other = { a: "b", b: "a" };
     const start = Date.parse(this.session.started);
@@ -450,7 +355,7 @@ sweep.Experiment = class {
   lost() {
     this.stop.abort();
     this.queue?.stop();
-    if (this.jsPsych) this.jsPsych.abortExperiment();
+    this.course?.abort();
     document.getElementById("progress").hidden = true;
     document.getElementById("trials").replaceChildren();
     this.status("");
