@@ -55,7 +55,7 @@ def page(
     sweep human page studies/demo.yaml --contact "Vision lab, vision@example.org" --jatos faces.jzip
     """
     from sweep.human.jatos import archive
-    from sweep.human.pages import page_files, page_texts, write_folder
+    from sweep.human.pages import page_files, page_texts, write_file, write_folder
     from sweep.human.tables import TRIALS, chosen_experiment, read_table
 
     if jatos is not None and jatos.suffix != ".jzip":
@@ -75,7 +75,7 @@ def page(
         f"{', '.join(words)})"
     )
     if jatos is not None:
-        jatos.write_bytes(archive(made, f"{plan.study.name}: {words['en']['title']}"))
+        write_file(jatos, archive(made, f"{plan.study.name}: {words['en']['title']}"))
         click.echo(f"JATOS    {jatos}")
 
 

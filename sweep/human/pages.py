@@ -192,6 +192,17 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file: all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        written.write_bytes(content)
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The files of a page by their path. Raises InputError where one is missing or is not what was written."""
     remedy = "write the page with: sweep human page"

@@ -506,6 +506,25 @@ def test_the_page_works_as_a_file_and_hands_over_its_answers(observer: Observer,
     observer.reach("A study of how people see faces")
 
 
+def test_a_fault_of_the_page_is_said_and_a_reload_goes_on(
+    observer: Observer, collector: CollectorProcess
+) -> None:
+    observer.open(collector.address)
+    observer.begin()
+    observer.choose(observer.key)
+    observer.reach("Practice is over")
+    observer.script("sweep.ChoicePlugin.prototype.draw = () => { throw new Error('broken'); }")
+    observer.press("Continue")
+    observer.reach("Something went wrong on this page")
+    assert any("broken" in line for line in observer.browser.console())
+    observer.press("Try again")
+    observer.press("Continue")
+    for _ in range(TRIALS - 1):
+        observer.choose(observer.key)
+    observer.code()
+    check_all_once(collector)
+
+
 def test_a_picture_that_does_not_load_is_said_and_tried_again(observer: Observer, tmp_path: Path) -> None:
     content = files(**SIZES)
     trial = experiment_of(content)["lists"][0][1]
@@ -523,6 +542,29 @@ def test_a_picture_that_does_not_load_is_said_and_tried_again(observer: Observer
         for _ in range(TRIALS - 1):
             observer.choose(observer.key)
         observer.reach("Thank you")
+
+
+def test_a_session_runs_where_the_browser_keeps_nothing(observer: Observer, tmp_path: Path) -> None:
+    write(tmp_path, files(**SIZES))
+    frame = '<!DOCTYPE html><title>frame</title><iframe sandbox="allow-scripts" src="index.html?observer=x"></iframe>'
+    (tmp_path / "frame.html").write_text(frame)
+    with static_server(tmp_path) as (address, _):
+        observer.open(f"{address}frame.html")
+        observer.browser.driver.switch_to.frame(0)
+        with pytest.raises(Exception, match="sandboxed"):
+            observer.script("return localStorage.length")
+
+        drawn = observer.script("return Array.from({ length: 60 }, () => sweep.ownList(null))")
+        assert set(drawn) == {1, 2}
+
+        def key(_: str) -> None:
+            observer.script("document.dispatchEvent(new KeyboardEvent('keydown', { code: 'KeyF' }))")
+
+        observer.begin()
+        for _ in range(TRIALS):
+            observer.choose(key)
+        observer.reach("Thank you")
+        observer.browser.driver.switch_to.default_content()
 
 
 JATOS = """

@@ -25,7 +25,7 @@ sweep.ownList = (wanted) => {
   const number = Number(wanted);
   return Number.isInteger(number) && number >= 1 && number <= lists
     ? number
-    : 1 + Math.floor((parseInt(sweep.random(6), 16) / 0x1000000) * lists);
+    : 1 + (parseInt(sweep.random(6), 16) % lists); // of 48 bits, so that no list is likelier by a visible amount
 };
 
 sweep.CollectorExit = class {

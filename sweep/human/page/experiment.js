@@ -285,6 +285,15 @@ sweep.Experiment = class {
     return this.screen("refused_heading", ["refused"], { keep: [[this.words.say("save"), () => this.saveFile()]] });
   }
 
+  /** A fault of this page. What was answered is kept, and a reload goes on from there. */
+  broken(error) {
+    console.error(error);
+    document.getElementById("trials").replaceChildren();
+    const keep = [[this.words.say("again"), () => location.reload()]];
+    if (this.session?.list) keep.push([this.words.say("save"), () => this.saveFile()]);
+    return this.screen("broken_heading", [this.words.say("broken")], { keep });
+  }
+
   thank(ended) {
     const { words } = this;
     const { element } = sweep;
@@ -363,5 +372,12 @@ sweep.Experiment = class {
   }
 };
 
-if (window.jatos) jatos.onLoad(() => new sweep.Experiment(new sweep.JatosExit()).run());
-else new sweep.Experiment(window.EXIT === "collector" ? new sweep.CollectorExit() : new sweep.FileExit()).run();
+sweep.start = (exit) => {
+  const experiment = new sweep.Experiment(exit);
+  // Faults of a trial end in jsPsych, which hands them to nobody.
+  addEventListener("unhandledrejection", (event) => experiment.broken(event.reason));
+  experiment.run().catch((error) => experiment.broken(error));
+};
+
+if (window.jatos) jatos.onLoad(() => sweep.start(new sweep.JatosExit()));
+else sweep.start(window.EXIT === "collector" ? new sweep.CollectorExit() : new sweep.FileExit());
