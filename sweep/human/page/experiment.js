@@ -291,7 +291,7 @@ sweep.Experiment = class {
     document.getElementById("trials").replaceChildren();
     const keep = [[this.words.say("again"), () => location.reload()]];
     if (this.session?.list) keep.push([this.words.say("save"), () => this.saveFile()]);
-    return this.screen("broken_heading", [this.words.say("broken")], { keep });
+    return this.screen("broken_heading", ["broken"], { keep });
   }
 
   thank(ended) {
@@ -374,8 +374,6 @@ sweep.Experiment = class {
 
 sweep.start = (exit) => {
   const experiment = new sweep.Experiment(exit);
-  // Faults of a trial end in jsPsych, which hands them to nobody.
-  addEventListener("unhandledrejection", (event) => experiment.broken(event.reason));
   experiment.run().catch((error) => experiment.broken(error));
 };
 
