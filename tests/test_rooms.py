@@ -57,6 +57,8 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "tensorflow": {"lrp", "numerics", "actors", "models"},
     "click": {"cli"},
+    "fastapi": {"human"},
+    "uvicorn": {"human"},
 }
 """Libraries that belong to some rooms."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sweep.cli import human_design
+from sweep.cli import human_design, human_page
 from sweep.cli.options import experiment_option, open_files, open_study, results_option, study_argument
 
 
@@ -120,5 +120,13 @@ def score(study: Path, results: str, experiment: str | None) -> None:
         click.echo(f"MLflow was not told: {problem}", err=True)
 
 
-for _command in (human_design.power, human_design.simulate, human_design.export):
+for _command in (
+    human_page.page,
+    human_page.collect,
+    human_page.status,
+    human_page.forget,
+    human_design.power,
+    human_design.simulate,
+    human_design.export,
+):
     human.add_command(_command)
