@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, new, plan, query, report, study, submit, verify
+from sweep.cli import control, data, new, plan, query, report, sql, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,6 +23,7 @@ def cli() -> None:
     sweep stop   studies/umist.yaml      let it finish what is in flight, and end
     sweep verify studies/umist.yaml      hold its maps to iNNvestigate
     sweep query  auc                     ask the tables
+    sweep sql    studies/umist.yaml      ask them in a DuckDB shell
     sweep report studies/umist.yaml      see it as one page
     """
 
@@ -37,6 +38,7 @@ for _command in (
     control.cancel,
     verify.verify,
     query.query,
+    sql.sql,
     report.report,
     data.data,
     new.schema,
