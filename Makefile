@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup setup-cluster demo test test-cluster test-browser chaos lint bench lock clean
+.PHONY: help setup setup-cluster demo test test-cluster test-browser test-r test-served chaos lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -40,6 +40,14 @@ test-cluster: setup-cluster ## Run a study on Ray clusters of several nodes
 test-browser: setup ## Check the report in headless Chromium (needs chromium and chromium-driver)
 	@echo "==> running the browser tests"
 	@$(BIN)/python -m pytest -m browser tests/browser
+
+test-r: setup ## Run the exported script in R (needs r-base-core and r-cran-lme4) and compare its numbers with the SQL's
+	@echo "==> running the tests in R"
+	@$(BIN)/python -m pytest -m r tests/export
+
+test-served: setup ## Load and serve logged models by MLflow's own commands
+	@echo "==> running the tests of served models"
+	@$(BIN)/python -m pytest -m served tests/tracking
 
 chaos: setup ## Kill runs at random moments, fill disks, and compare tables (CHAOS_KILLS=20 CHAOS_SEED=1)
 	@echo "==> running the chaos tests"

@@ -100,6 +100,19 @@ class Result:
         content = write_report(answers)[PAGE]
         return Report(f"{self.store.root}/{PAGE}", content.decode(), tuple(answers.missing))
 
+    def export(self, folder: str | Path) -> tuple[str, ...]:
+        """Write tables, data dictionary, R script, maps and masks into a new folder, whole or not at all.
+
+        Returns what the study lacks, in sentences. Raises InputError where the folder is there already or cannot be made,
+        WorkError where no mask was tried yet.
+        """
+        from sweep.export.folder import check_target, export_study
+
+        check_target(Path(folder))
+        answers = answers_of(self.plan, self.store)
+        export_study(answers, Path(folder))
+        return tuple(answers.missing)
+
     def summarise(self) -> None:
         """Print what a run ends with: accuracies, whether the masks are valid, transfer indices, areas and tests.
 

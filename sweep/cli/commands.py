@@ -3,7 +3,7 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, new, plan, query, report, sql, study, submit, verify
+from sweep.cli import control, data, export, new, plan, query, report, sql, study, submit, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,6 +25,7 @@ def cli() -> None:
     sweep query  auc                     ask the tables
     sweep sql    studies/umist.yaml      ask them in a DuckDB shell
     sweep report studies/umist.yaml      see it as one page
+    sweep export studies/umist.yaml out  take it to R and other programs
     """
 
 
@@ -40,6 +41,7 @@ for _command in (
     query.query,
     sql.sql,
     report.report,
+    export.export,
     data.data,
     new.schema,
 ):
