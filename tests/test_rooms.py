@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {*BASE, "plan", "stages", "storage"},
     "statistics": {*BASE},
     "terminal": {*BASE, "plan", "stages", "storage"},
-    "report": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "statistics", "terminal"},
+    "report": {*BASE, "plan", "study", "stages", "storage", "numerics", "analysis", "statistics", "terminal"},
     "export": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "report"},
     "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models"},
     "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "tracking"},

@@ -3,7 +3,21 @@
 import click
 
 from sweep import __version__
-from sweep.cli import control, data, export, new, plan, query, report, sql, study, submit, verify
+from sweep.cli import (
+    compare,
+    control,
+    data,
+    doctor,
+    export,
+    new,
+    plan,
+    query,
+    report,
+    sql,
+    study,
+    submit,
+    verify,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,6 +40,8 @@ def cli() -> None:
     sweep sql    studies/umist.yaml      ask them in a DuckDB shell
     sweep report studies/umist.yaml      see it as one page
     sweep export studies/umist.yaml out  take it to R and other programs
+    sweep compare demo demo-paper        two studies side by side
+    sweep doctor                         whether this machine can run studies
     """
 
 
@@ -42,7 +58,9 @@ for _command in (
     sql.sql,
     report.report,
     export.export,
+    compare.compare,
     data.data,
+    doctor.doctor,
     new.schema,
 ):
     cli.add_command(_command)

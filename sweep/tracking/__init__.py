@@ -5,6 +5,7 @@ the study: the tables hold everything that matters, and the history is caught up
 """
 
 from sweep.tracking.connection import how_to_open, tracking_uri
+from sweep.tracking.health import tracking_fault
 from sweep.tracking.readouts import load_readout
 from sweep.tracking.study_runs import FAILED, FINISHED, KILLED
 from sweep.tracking.tracker import Tracker
@@ -18,5 +19,6 @@ __all__ = [
     "how_to_open",
     "load_readout",
     "log_verification",
+    "tracking_fault",
     "tracking_uri",
 ]
