@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terminal": {*BASE, "plan", "stages", "storage"},
     "report": {*BASE, "plan", "study", "stages", "storage", "numerics", "analysis", "statistics", "terminal"},
     "export": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "report"},
-    "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models"},
+    "serving": {*BASE, "plan", "study", "models", "lrp", "numerics"},
+    "tracking": {*BASE, "plan", "stages", "storage", "numerics", "analysis", "models", "serving"},
     "actors": {*BASE, "plan", "study", "stages", "storage", "numerics", "models", "tracking"},
     "runs": {
         *BASE,

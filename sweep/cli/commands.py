@@ -12,6 +12,7 @@ from sweep.cli import (
     new,
     plan,
     query,
+    register,
     report,
     sql,
     study,
@@ -41,6 +42,7 @@ def cli() -> None:
     sweep report studies/umist.yaml      see it as one page
     sweep export studies/umist.yaml out  take it to R and other programs
     sweep compare demo demo-paper        two studies side by side
+    sweep register studies/umist.yaml    its models, in MLflow's registry
     sweep doctor                         whether this machine can run studies
     """
 
@@ -59,6 +61,7 @@ for _command in (
     report.report,
     export.export,
     compare.compare,
+    register.register,
     data.data,
     doctor.doctor,
     new.schema,

@@ -12,6 +12,7 @@ from sweep.errors import LostError, Stopped, StoreError, WorkError
 from sweep.models.weights import Layers
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import Answers, answers_of
+from sweep.report.model_metrics import model_metrics
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.runs.failures import failed, record
@@ -138,6 +139,7 @@ def _publish(run: Run) -> Answers:
         write_files(store, {INDEX: index_of_study(answers.plan)})
     report = write_report(answers)
     digests = {row["model_id"]: row["weights_sha256"] for row in answers.models.to_pylist()}
+    run.tracker.measure_models(model_metrics(answers))
     run.tracker.attach_to_models(lambda model: model_files(answers.plan, store, model), digests)
     run.tracker.finish_study(report, answers.tables)
     return answers

@@ -1,5 +1,6 @@
 """`sweep doctor` on a machine where all is well, and on machines where one thing is not."""
 
+import importlib.metadata
 import os
 import stat
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_a_cluster_address_that_cannot_be_used_is_wrong(
 
 def test_a_package_of_another_version_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        doctor.importlib.metadata,
+        importlib.metadata,
         "requires",
         lambda _: ["duckdb>=99", "nothing-of-the-kind>=1", "numpy>=2", "x; extra == 'gpu'"],
     )
