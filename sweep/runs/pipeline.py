@@ -21,6 +21,7 @@ from sweep.runs.lease import Lease
 from sweep.runs.refresh import set_replaced_aside
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
+from sweep.runs.speed import forecast
 from sweep.stages import STAGES, all_units, columns_of, index_of_study
 from sweep.stages.finetune import epoch_units, model_units
 from sweep.stages.memory import trial_bytes
@@ -78,8 +79,9 @@ def _run(
     status = KILLED
     refused: StoreError | None = None
     try:
-        if store.missing(everything):
+        if missing := store.missing(everything):
             with cluster(address) as joined:
+                display.forecast = forecast(plan, layers, missing, results, joined)
                 _compute(run, layers, joined)
                 if run.damaged_inputs():
                     display.say("What was damaged is made again.")
