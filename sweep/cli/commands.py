@@ -7,6 +7,7 @@ from sweep.cli import (
     compare,
     control,
     data,
+    demo,
     doctor,
     export,
     new,
@@ -30,6 +31,7 @@ def cli() -> None:
     relevance mapped, and every model's input masked with every model's map.
 
     \b
+    sweep demo                           the study that comes with the package
     sweep new    my-faces                a first study of your own pictures
     sweep plan   studies/umist.yaml      what the study comes to
     sweep run    studies/umist.yaml      do it, or go on with it
@@ -48,6 +50,7 @@ def cli() -> None:
 
 
 for _command in (
+    demo.demo,
     new.new,
     plan.plan,
     study.run,
