@@ -1,5 +1,6 @@
 """A finished model as an MLflow Model: files by path, beside the other files of the model's run."""
 
+import json
 import logging
 import tempfile
 import warnings
@@ -58,6 +59,9 @@ def logged_model(plan: Plan, model: Model, readout: bytes) -> Mapping[str, bytes
         finally:
             logging.getLogger("mlflow.pyfunc").setLevel(level)
         whole = Path(temporary, FOLDER)
+        served = whole / "serving_input_example.json"
+        # MLflow indents it, so that each value takes 20 bytes.
+        served.write_text(json.dumps(json.loads(served.read_text()), separators=(",", ":")))
         return {
             f"{FOLDER}/{path.relative_to(whole).as_posix()}": path.read_bytes()
             for path in sorted(whole.rglob("*"))
