@@ -25,7 +25,9 @@ def logged_model(plan: Plan, model: Model, readout: bytes) -> Mapping[str, bytes
     The backbone's weights are not among them: they stay where the study has them. An example image is a grey ramp, so
     that no picture of a person is copied.
     """
-    import mlflow
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about hints in MLflow's own classes
+        import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -36,9 +38,7 @@ def logged_model(plan: Plan, model: Model, readout: bytes) -> Mapping[str, bytes
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3))]),
         params=ParamSchema([ParamSpec("relevance", "boolean", False)]),
     )
-    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        # MLflow would have hints that it can check; the signature says more than they could.
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as temporary:
         files = {
             "readout": Path(temporary, "readout.npz"),
             "description": Path(temporary, "description.json"),

@@ -21,16 +21,20 @@ class ServedModel(mlflow.pyfunc.PythonModel):  # type: ignore[name-defined,misc]
         files = {name: Path(path).read_bytes() for name, path in context.artifacts.items()}
         self._classifier = Classifier(files["description"], files["readout"])
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self,
+        context: Any,
+        model_input: np.ndarray,  # MLflow warns of other hints
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
         """A row per image: class, logit, and with `params={"relevance": True}` the map as rows of pixels.
 
         `model_input` is uint8 RGB (image, size, size, 3).
         """
-        images = np.asarray(model_input)
-        classes, logits = self._classifier.predict(images)
+        classes, logits = self._classifier.predict(model_input)
         rows = {"class": classes.astype(object), "logit": logits.max(axis=1).astype(np.float64)}
         if (params or {}).get("relevance"):
-            rows["relevance"] = self._classifier.relevance(images).tolist()
+            rows["relevance"] = self._classifier.relevance(model_input).tolist()
         return pd.DataFrame(rows)
 
 
