@@ -35,7 +35,7 @@ class Display:
         self._interval = PLAIN_INTERVAL if self._notebook is None else INTERVAL
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=32),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
@@ -120,7 +120,7 @@ class Display:
             return own
         share = self._done / (self._total - self._stored)
         whole = self.forecast.left(self._spent, self._name, share, elapsed)
-        return own if whole is None else f"{own}, of the study {time_left(whole)}"
+        return own if whole is None else f"{own}, study {time_left(whole)}"
 
     def _status(self, now: float) -> str:
         return f"{self._rate(now)}, {self._left(now)}"

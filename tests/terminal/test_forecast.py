@@ -74,5 +74,5 @@ def test_the_display_shows_it_beside_the_stages_own(monkeypatch: pytest.MonkeyPa
         now[0] = 240.0
         display.advance(50)
     lines = output.getvalue().splitlines()
-    assert "features: 5/10, 0.2/s, 0:20 left, of the study 7:00 left" in lines
-    assert "masking: 50/100, 0.2/s, 3:20 left, of the study 3:20 left" in lines
+    assert "features: 5/10, 0.2/s, 0:20 left, study 7:00 left" in lines
+    assert "masking: 50/100, 0.2/s, 3:20 left, study 3:20 left" in lines
