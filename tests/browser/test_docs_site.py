@@ -34,11 +34,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[s
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("index.html"))
-    yield f"http://127.0.0.1:{server.server_port}/", [path.removesuffix("index.html") for path in found]
-    server.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", [path.removesuffix("index.html") for path in found]
+        server.shutdown()
+        thread.join()
 
 
 def test_every_page_is_quiet_and_fits_a_desktop_and_a_phone(
