@@ -15,6 +15,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the checkout, whatever is installed
 
+UNLIMITED = 2**31 - 1
+"""A limit from here on is that of the machine's numbers, and not worth telling."""
+
 
 @cache
 def pages() -> dict[str, str]:
@@ -102,10 +105,15 @@ def study_file() -> str:
 def _keys(block: Mapping[str, Any], named: Mapping[str, Any]) -> str:
     lines = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, value in block["properties"].items():
-        default = f"`{json.dumps(value['default'])}`" if "default" in value else ""
-        lines.append(
-            f"| `{key}` | {_cell(_kind(value, named))} | {_cell(default)} | {_cell(value.get('description', ''))} |"
-        )
+        # A block of settings has its own defaults and its own description, in its own section.
+        inner = named.get(value.get("$ref", "").rpartition("/")[2], {})
+        is_block = bool(inner.get("properties"))
+        default = f"`{json.dumps(value['default'])}`" if "default" in value and not is_block else ""
+        # A factor's levels change settings that another block explains.
+        same = (other["properties"][key] for other in named.values() if key in other.get("properties", {}))
+        explained = next((one["description"] for one in same if "description" in one), "")
+        told = value.get("description") or inner.get("description") or explained
+        lines.append(f"| `{key}` | {_cell(_kind(value, named))} | {_cell(default)} | {_cell(told)} |")
     return "\n".join(lines)
 
 
@@ -133,7 +141,7 @@ def _kind(value: Mapping[str, Any], named: Mapping[str, Any]) -> str:
             ("maximum", "≤"),
             ("exclusiveMaximum", "<"),
         )
-        if name in value
+        if name in value and abs(value[name]) < UNLIMITED
     ]
     return " ".join([{"null": "nothing", "string": "text"}.get(kind, kind), *limits])
 
