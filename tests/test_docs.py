@@ -107,6 +107,10 @@ def test_the_completion_lines_print_a_script(monkeypatch: pytest.MonkeyPatch, tm
         done = studies.sweep(cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "_SWEEP_COMPLETE" in done.stdout
+    monkeypatch.setenv("_SWEEP_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "sweep exp")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert studies.sweep(cwd=tmp_path).stdout == "plain,export\n"
 
 
 def test_generated_pages_tell_every_command_setting_column_and_query() -> None:
