@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-.PHONY: help setup setup-cluster demo test test-cluster test-browser chaos lint bench lock clean
+.PHONY: help setup setup-cluster demo test test-cluster test-browser test-r test-served chaos docs lint bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -41,9 +41,22 @@ test-browser: setup ## Check the report in headless Chromium (needs chromium and
 	@echo "==> running the browser tests"
 	@$(BIN)/python -m pytest -m browser tests/browser
 
+test-r: setup ## Run the exported script in R (needs r-base-core and r-cran-lme4) and compare its numbers with the SQL's
+	@echo "==> running the tests in R"
+	@$(BIN)/python -m pytest -m r tests/export
+
+test-served: setup ## Load and serve logged models by MLflow's own commands
+	@echo "==> running the tests of served models"
+	@$(BIN)/python -m pytest -m served tests/tracking
+
 chaos: setup ## Kill runs at random moments, fill disks, and compare tables (CHAOS_KILLS=20 CHAOS_SEED=1)
 	@echo "==> running the chaos tests"
 	@$(BIN)/python -m pytest -m chaos -s
+
+docs: setup ## Build the docs' site into site/, with every link checked
+	@echo "==> building the docs' site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -q
+	@echo "site/index.html"
 
 lint: setup ## Check format, style and types
 	@echo "==> ruff format, ruff check, mypy"
@@ -57,7 +70,7 @@ bench: setup ## Run the benchmarks, into docs/benchmarks.md (half an hour; take 
 
 lock: ## Make requirements.lock anew from pyproject.toml (needs uv)
 	@echo "==> resolving requirements.lock"
-	@uv pip compile pyproject.toml --group dev --group reference --override infra/overrides.txt \
+	@uv pip compile pyproject.toml --group dev --group docs --group reference --override infra/overrides.txt \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
 
 clean: ## Remove the environment and caches; results stay

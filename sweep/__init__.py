@@ -1,6 +1,6 @@
 """relevance-sweep: do two networks look at the same pixels?
 
-What is public stands here: `Study`, `run`, `Result` and the errors; `sweep.lrp` computes relevance of any network.
+What is public stands here: `Study`, `run`, `Result`, `compare` and the errors; `sweep.lrp` computes relevance of any network.
 """
 
 import importlib
@@ -8,15 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweep import lrp
-    from sweep.api import Report, Result, run
+    from sweep.api import Report, Result, compare, run
     from sweep.errors import InputError, Stopped, SweepError, WorkError
+    from sweep.report.comparison import Comparison
     from sweep.study import Study
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Report", "Result", "Stopped", "Study", "SweepError", "WorkError", "lrp", "run"]
+__all__ = [
+    "Comparison",
+    "InputError",
+    "Report",
+    "Result",
+    "Stopped",
+    "Study",
+    "SweepError",
+    "WorkError",
+    "compare",
+    "lrp",
+    "run",
+]
 
 _HOMES = {
-    **dict.fromkeys(("Report", "Result", "run"), "sweep.api"),
+    **dict.fromkeys(("Report", "Result", "compare", "run"), "sweep.api"),
+    "Comparison": "sweep.report.comparison",
     **dict.fromkeys(("InputError", "Stopped", "SweepError", "WorkError"), "sweep.errors"),
     "Study": "sweep.study",
 }

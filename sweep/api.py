@@ -13,6 +13,8 @@ from sweep.analysis.queries import Value, run_query
 from sweep.errors import InputError, Stopped
 from sweep.plan import Plan, plan_of
 from sweep.report.answers import Answers, answers_of
+from sweep.report.comparison import Comparison, Stored, stored
+from sweep.report.comparison import compare as compare_results
 from sweep.report.summary import summarise
 from sweep.stages import index_of_study, relevance
 from sweep.stages.filenames import store_of
@@ -100,6 +102,19 @@ class Result:
         content = write_report(answers)[PAGE]
         return Report(f"{self.store.root}/{PAGE}", content.decode(), tuple(answers.missing))
 
+    def export(self, folder: str | Path) -> tuple[str, ...]:
+        """Write tables, data dictionary, R script, maps and masks into a new folder, whole or not at all.
+
+        Returns what the study lacks, in sentences. Raises InputError where the folder is there already or cannot be made,
+        WorkError where no mask was tried yet.
+        """
+        from sweep.export.folder import check_target, export_study
+
+        check_target(Path(folder))
+        answers = answers_of(self.plan, self.store)
+        export_study(answers, Path(folder))
+        return tuple(answers.missing)
+
     def summarise(self) -> None:
         """Print what a run ends with: accuracies, whether the masks are valid, transfer indices, areas and tests.
 
@@ -110,6 +125,23 @@ class Result:
     @cached_property
     def _index(self) -> bytes:
         return index_of_study(self.plan)
+
+
+def compare(a: Result | str | Path, b: Result | str | Path) -> Comparison:
+    """Two studies side by side: settings that differ, accuracy, validity, transfer and area, as pandas tables.
+
+    Each is a result, or a folder or address with the results of a study; images and weights are not needed.
+    Raises InputError where a table is missing, WorkError where there are no results.
+    """
+
+    def of(one: Result | str | Path) -> Stored:
+        return (
+            Stored(one.store.root, one.plan.study, one._index)
+            if isinstance(one, Result)
+            else stored(str(one))
+        )
+
+    return compare_results(of(a), of(b))
 
 
 def run(

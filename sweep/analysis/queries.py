@@ -7,7 +7,7 @@ answers from its header comment, checks that the tables it reads exist, and bind
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sweep.storage.index import INDEX
 Value = str | int | float | bool
 """What a parameter can be bound to."""
 
-_PREAMBLE = ("functions", "views")
+PREAMBLE = ("functions", "views")
 """Files without an answer of their own, read before any other."""
 
 
@@ -49,8 +49,8 @@ class Query:
 
 def list_queries() -> list[Query]:
     """All queries that give an answer, by name."""
-    paths = sorted(_folder().glob("*.sql"))
-    return [_described(path) for path in paths if path.stem not in _PREAMBLE]
+    paths = sorted(folder().glob("*.sql"))
+    return [_described(path) for path in paths if path.stem not in PREAMBLE]
 
 
 def run_query(
@@ -88,6 +88,28 @@ def run_query(
         takes = ", ".join(query.parameters) or "none"
         raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
 
+    variables = {
+        parameter: chosen.get(parameter) for other in known.values() for parameter in other.parameters
+    }
+    with told(f"query {name!r}"), opened(results, connection, index, variables) as session:
+        _require_tables(session, query, results)
+        for stem in _order(query, known):
+            answer = execute(session, text_of(stem))
+    return answer
+
+
+@contextmanager
+def opened(
+    results: str,
+    connection: duckdb.DuckDBPyConnection | None = None,
+    index: bytes | None = None,
+    variables: Mapping[str, Value | None] | None = None,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection with the views of `queries/views.sql` over the tables of a study.
+
+    The arguments are those of `run_query`; `variables` are bound before the views are made. What DuckDB raises is
+    passed on: see `told`.
+    """
     with (
         nullcontext(connection) if connection else duckdb.connect(":memory:") as session,
         tempfile.TemporaryDirectory(prefix="sweep-") as temporary,
@@ -100,33 +122,41 @@ def run_query(
         if own and index:
             own.write_bytes(index)
         session.execute("SET VARIABLE index = ?", [own and str(own)])
-        for parameter in {parameter for other in known.values() for parameter in other.parameters}:
+        for name, value in (variables or {}).items():
             # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is
             # NULL, so that the settings of an earlier query on the same connection are forgotten.
-            session.execute(f"SET VARIABLE {parameter} = ?", [chosen.get(parameter)])
-        try:
-            for stem in _PREAMBLE:
-                _execute(session, _text(stem))
-            _require_tables(session, query, results)
-            for stem in _order(query, known):
-                answer = _execute(session, _text(stem))
-        except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
-            raise InputError(f"query {name!r}: {_first_line(error)}") from error
-        except duckdb.Error as error:
-            raise WorkError(f"query {name!r} failed: {_first_line(error)}") from error
-        except RuntimeError as error:
-            if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
-                raise KeyboardInterrupt from None
-            raise
-    return answer
+            session.execute(f"SET VARIABLE {name} = ?", [value])
+        for stem in PREAMBLE:
+            execute(session, text_of(stem))
+        yield session
 
 
-def _folder() -> Path:
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn what DuckDB raises into an InputError or a WorkError of one line that opens with `what`."""
+    try:
+        yield
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        raise InputError(f"{what}: {_first_line(error)}") from error
+    except duckdb.Error as error:
+        raise WorkError(f"{what} failed: {_first_line(error)}") from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # DuckDB's word for Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
+
+
+def text_of(stem: str) -> str:
+    """The SQL of a file of `queries/`, by its name without `.sql`."""
+    return (folder() / f"{stem}.sql").read_text(encoding="utf-8")
+
+
+def folder() -> Path:
     """The SQL files: beside the package in a checkout, inside it in an installed wheel."""
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_sql", package.parent / "queries"):
-        if (folder / "views.sql").is_file():
-            return folder
+    for place in (package / "_sql", package.parent / "queries"):
+        if (place / "views.sql").is_file():
+            return place
     raise InputError(
         f"the SQL files are missing: neither {package / '_sql'} nor queries/ has them; reinstall"
     )
@@ -194,11 +224,7 @@ def _require_tables(connection: duckdb.DuckDBPyConnection, query: Query, results
         )
 
 
-def _text(stem: str) -> str:
-    return (_folder() / f"{stem}.sql").read_text(encoding="utf-8")
-
-
-def _execute(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+def execute(connection: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     """Run all statements of a file and return the answer of the last one."""
     *before, last = connection.extract_statements(text)
     for statement in before:

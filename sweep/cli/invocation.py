@@ -7,13 +7,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import click
+from click.shell_completion import shell_complete
 
 from sweep.cli.commands import cli
 from sweep.errors import Stopped, SweepError, redacted
 
+COMPLETE = "_SWEEP_COMPLETE"
+"""Set by the shell when it asks what may follow, and once to have the script that asks (docs/install.md)."""
+
 
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command with `arguments`; returns the exit code."""
+    if asked := os.environ.get(COMPLETE):
+        return shell_complete(cli, {}, "sweep", COMPLETE, asked)
     try:
         try:
             with cli.make_context("sweep", list(arguments)) as context:

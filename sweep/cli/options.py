@@ -9,7 +9,9 @@ from sweep.errors import InputError
 from sweep.plan import Plan, make_plan
 from sweep.stages.filenames import store_of
 from sweep.storage.addresses import DEFAULT_RESULTS, expanded, results_root
+from sweep.storage.checksums import STUDY
 from sweep.storage.files import Files
+from sweep.storage.index import INDEX
 from sweep.storage.store import Store
 from sweep.study import load_study
 
@@ -51,6 +53,8 @@ experiment_option = click.option(
     "--experiment", metavar="ID", help="Which experiment of the study. [default: the only one]"
 )
 study_argument = click.argument("study", metavar="STUDY.yaml", type=_StudyFile())
+stored_study_argument = click.argument("study", metavar="STUDY")
+"""A study whose results are there: see `results_of`."""
 
 
 def open_study(study: Path, results: str) -> tuple[Plan, Store]:
@@ -62,6 +66,25 @@ def open_study(study: Path, results: str) -> tuple[Plan, Store]:
 def open_files(study: Path, results: str) -> Files:
     """The results of a study, without reading what the study names."""
     return Files(f"{results.rstrip('/')}/{load_study(study).name}")
+
+
+def results_of(study: str, results: str) -> str:
+    """Where the results of a study are: of a study file, of a study by its name, or of a folder with its results.
+
+    Raises InputError where nothing of the kind is there.
+    """
+    path = Path(study)
+    if study.endswith((".yaml", ".yml")) and "://" not in study:
+        return f"{results.rstrip('/')}/{load_study(path).name}"
+    if "://" in study or (path / INDEX).is_file():
+        return results_root(study)
+    names = Files(results).folders_with(STUDY)
+    if study in names:
+        return f"{results.rstrip('/')}/{study}"
+    held = f"holds {', '.join(names)}" if names else "holds no study"
+    raise InputError(
+        f"{study}: is no study file (.yaml), no folder with results, and no study under {results}, which {held}"
+    )
 
 
 def say_notes(plan: Plan) -> None:

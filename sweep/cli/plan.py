@@ -1,8 +1,6 @@
 """The subcommand that says what a study comes to, and what it will cost."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +13,14 @@ from sweep.cli.money import print_bill
 from sweep.cli.options import address_option, open_study, results_option, say_notes, study_argument
 from sweep.cli.study import show
 from sweep.costs import bill, read_cluster_file
-from sweep.errors import InputError, WorkError
+from sweep.errors import InputError
 from sweep.keys import key_of
 from sweep.lrp import Network
 from sweep.plan import Plan
+from sweep.runs.speed import CALIBRATION, known_speeds, name_of_this_machine
 from sweep.stages import stage_costs, stages_of
 from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of
 from sweep.storage.store import Store
-
-CALIBRATION = "calibration.json"
-"""File under the results root that keeps what was measured, so that a second look costs nothing."""
 
 MANY_FILES = 200_000
 """From here on listing and opening files takes longer than reading them (docs/scaling.md)."""
@@ -153,12 +149,12 @@ def _speed(
     from sweep.actors.cluster import cluster, cluster_name, is_joined
 
     root = Store(results)
-    known = _known(root)
-    backbones = sorted(backbone.key for backbone in plan.backbones.values())
-    here = None if is_joined(address) else key_of(platform.node(), os.cpu_count(), backbones)
+    known = known_speeds(root)
+    here = None if is_joined(address) else name_of_this_machine(plan)
     if here is None or here not in known:
         root.files.check_writable()
         with cluster(address):
+            backbones = sorted(backbone.key for backbone in plan.backbones.values())
             here = here or key_of(cluster_name(), backbones)
             if here not in known:
                 click.echo("\nMeasuring this cluster; the result is kept ...", err=True)
@@ -166,13 +162,3 @@ def _speed(
                 measured = {name: asdict(speed) for name, speed in known.items()}
                 root.write_file(CALIBRATION, json.dumps(measured, indent=1, sort_keys=True).encode())
     return known[here]
-
-
-def _known(root: Store) -> dict[str, Speed]:
-    """What was measured so far, by cluster and networks."""
-    try:
-        return {name: Speed(**measured) for name, measured in json.loads(root.read_file(CALIBRATION)).items()}
-    except WorkError:
-        return {}
-    except (ValueError, TypeError, AttributeError):
-        raise InputError(f"{root.root}/{CALIBRATION}: not what sweep wrote; delete it") from None

@@ -1,4 +1,4 @@
-"""What `sweep run` prints when a study is done: accuracies, whether masks are valid, transfer, AUC by bin, the tests."""
+"""What `sweep run` prints when a study is done: whether masks are valid, what transfers, accuracies, AUC by bin, the tests."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,15 +9,15 @@ from rich.console import Console
 from sweep.report.answers import LOG, Answers
 from sweep.report.curves import OWN
 from sweep.report.sentences import AS_PRINTED
-from sweep.report.validation import index_with_interval, verdict
+from sweep.report.validation import answer, index_with_interval, verdict
 from sweep.terminal.tables import print_table
 
 
 def summarise(answers: Answers) -> None:
-    """Print the main results of a finished study."""
-    print_table(_accuracies(answers.models), "\nAccuracy on unmasked images")
+    """Print the main results of a finished study, the finding first."""
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"\n{verdict(answers)}", markup=False)
+    for sentence in filter(None, (verdict(answers), answer(answers))):
+        console.print(f"\n{sentence}", markup=False)
     indices = _indices(answers)
     if indices.num_rows:
         title = (
@@ -25,6 +25,7 @@ def summarise(answers: Answers) -> None:
             f"{answers.answer_control}; fill {answers.answer_fill})"
         )
         print_table(indices, f"\n{title}")
+    print_table(_accuracies(answers.models), "\nAccuracy on unmasked images")
     fill = answers.paper_fill
     print_table(
         _mean_auc(answers.bins[fill]),

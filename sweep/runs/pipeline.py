@@ -12,6 +12,7 @@ from sweep.errors import LostError, Stopped, StoreError, WorkError
 from sweep.lrp import Network
 from sweep.plan import Gaps, Plan
 from sweep.report.answers import Answers, answers_of
+from sweep.report.model_metrics import model_metrics
 from sweep.report.page import write_report
 from sweep.report.panels import model_files
 from sweep.runs.failures import failed, record
@@ -20,6 +21,7 @@ from sweep.runs.lease import Lease
 from sweep.runs.refresh import set_replaced_aside
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
+from sweep.runs.speed import forecast
 from sweep.stages import STAGES, all_units, columns_of, index_of_study, stages_of
 from sweep.stages.finetune import epoch_units, model_units
 from sweep.stages.memory import trial_bytes
@@ -77,8 +79,9 @@ def _run(
     status = KILLED
     refused: StoreError | None = None
     try:
-        if store.missing(everything):
+        if missing := store.missing(everything):
             with cluster(address) as joined:
+                display.forecast = forecast(plan, networks, missing, results, joined)
                 _compute(run, networks, joined)
                 if run.damaged_inputs():
                     display.say("What was damaged is made again.")
@@ -138,6 +141,7 @@ def _publish(run: Run) -> Answers:
         write_files(store, {INDEX: index_of_study(answers.plan)})
     report = write_report(answers)
     digests = {row["model_id"]: row["weights_sha256"] for row in answers.models.to_pylist()}
+    run.tracker.measure_models(model_metrics(answers))
     run.tracker.attach_to_models(lambda model: model_files(answers.plan, store, model), digests)
     run.tracker.finish_study(report, answers.tables)
     return answers

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from sweep.terminal.forecast import Forecast
 from sweep.terminal.lasting import LastingStream
 from sweep.terminal.notebook import INTERVAL, NotebookLines, in_notebook
 
@@ -34,7 +35,7 @@ class Display:
         self._interval = PLAIN_INTERVAL if self._notebook is None else INTERVAL
         self._progress = Progress(
             TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=32),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
@@ -44,6 +45,9 @@ class Display:
         self._task: TaskID | None = None
         self._name, self._total, self._stored, self._done = "", 0, 0, 0
         self._begun = self._printed = 0.0
+        self.forecast: Forecast | None = None
+        """What the whole study was expected to take; with one, its time left is shown beside that of the stage."""
+        self._spent: dict[str, float] = {}
         self.on_finish: Callable[[str, int, float], None] = lambda stage, units, seconds: None
         """Told of every stage that ends: its name, units stored, and seconds."""
 
@@ -88,6 +92,8 @@ class Display:
         else:
             spent = f"done in {now - self._begun:.1f} s" if self._done else "stored before"
             self._line(f"{self._name}: {completed}/{self._total}, {spent}")
+        if self._done:
+            self._spent[self._name] = now - self._begun
         self.on_finish(self._name, self._done, now - self._begun)
 
     def say(self, message: str, *, style: str = "") -> None:
@@ -108,7 +114,13 @@ class Display:
         remaining = self._total - self._stored - self._done
         if not self._done or not remaining:
             return ""
-        return time_left(remaining * (now - self._begun) / self._done)
+        elapsed = now - self._begun
+        own = time_left(remaining * elapsed / self._done)
+        if self.forecast is None:
+            return own
+        share = self._done / (self._total - self._stored)
+        whole = self.forecast.left(self._spent, self._name, share, elapsed)
+        return own if whole is None else f"{own}, study {time_left(whole)}"
 
     def _status(self, now: float) -> str:
         return f"{self._rate(now)}, {self._left(now)}"

@@ -6,7 +6,9 @@ the study: the tables hold everything that matters, and the history is caught up
 
 from sweep.tracking.additions import log_people, log_verification
 from sweep.tracking.connection import how_to_open, tracking_uri
+from sweep.tracking.health import tracking_fault
 from sweep.tracking.readouts import load_readout
+from sweep.tracking.registry import alias_of, register_models
 from sweep.tracking.study_runs import FAILED, FINISHED, KILLED
 from sweep.tracking.tracker import Tracker
 
@@ -15,9 +17,12 @@ __all__ = [
     "FINISHED",
     "KILLED",
     "Tracker",
+    "alias_of",
     "how_to_open",
     "load_readout",
     "log_people",
     "log_verification",
+    "register_models",
+    "tracking_fault",
     "tracking_uri",
 ]

@@ -1,6 +1,7 @@
 """The runs of one study at one address: found by their tags, made where there are none. What MLflow raises is passed on."""
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -141,6 +142,17 @@ class StudyRuns:
         self._client.set_terminated(run_id, FINISHED)
         self._open.discard(run_id)
         self.done.add(run_id)
+
+    def measure(self, run_id: str, values: Mapping[str, float]) -> None:
+        """Record those of a run's `values` that MLflow does not have, up to the last digits."""
+        known = self._client.get_run(run_id).data.metrics
+        new = {
+            name: value
+            for name, value in values.items()
+            if name not in known or not math.isclose(known[name], value, rel_tol=1e-9, abs_tol=1e-9)
+        }
+        if new:
+            self._metrics(run_id, new)
 
     def log_stages(self, seconds: Mapping[str, float]) -> None:
         """Record how long stages took."""

@@ -12,6 +12,7 @@ from sweep.errors import redacted
 from sweep.plan import Model, Plan
 from sweep.tracking.connection import Connection, tracking_uri
 from sweep.tracking.faults import Fault, RunRefusedError, fault_of
+from sweep.tracking.logged import logged_model
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import study_files
 from sweep.tracking.study_runs import FILES_TAG, Rows, StudyRuns
@@ -138,7 +139,7 @@ class Tracker:
             address = self._address(model)
             place = READOUT if files else address
             tags = {SHA256_TAG: sha256[model.id], ADDRESS_TAG: address, FILES_TAG: place}
-            fault = self._upload(self._runs.of[model.key], files, tags)
+            fault = self._upload(self._runs.of[model.key], files, tags, model)
             if fault is None:
                 self._runs.with_files.add(self._runs.of[model.key])
                 in_a_row = 0
@@ -149,6 +150,13 @@ class Tracker:
                 without += lacking[lacking.index(model.id) :]
                 return
             without.append(model.id)
+
+    def measure_models(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Record what the tables say of finished models, by model id; what MLflow has already is not sent again."""
+        for model in self._plan.models:
+            run_id = self._runs.of.get(model.key)
+            if run_id is not None and model.id in metrics:
+                self._try_one(functools.partial(self._runs.measure, run_id, metrics[model.id]))
 
     def finish_study(self, files: Mapping[str, bytes], tables: Mapping[str, TableIdentity]) -> None:
         """Attach a finished study's `files` (by path) to its run, and what identifies it and its tables."""
@@ -179,9 +187,16 @@ class Tracker:
             self._runs.log_stages(self._stages)
             self._stages.clear()
 
-    def _upload(self, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> Fault | None:
-        """Send files; why that was not possible, or None. An artifact store that refuses leaves runs to be closed."""
+    def _upload(
+        self, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str], model: Model | None = None
+    ) -> Fault | None:
+        """Send files, and with a model's readout the whole as an MLflow Model; why that was not possible, or None.
+
+        An artifact store that refuses leaves runs to be closed.
+        """
         try:
+            if model is not None and READOUT in files:
+                files = {**files, **logged_model(self._plan, model, files[READOUT])}
             self._runs.attach(run_id, files, tags)
         except Exception as error:
             return fault_of(error, self.uri)

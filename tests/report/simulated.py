@@ -1,7 +1,7 @@
 """A finished study without its networks: every unit that a plan asks for, filled with seeded numbers."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -24,19 +24,19 @@ from sweep.stages import (
 from sweep.storage.store import Store, Unit
 
 
-def simulate(plan: Plan, store: Store) -> None:
+def simulate(plan: Plan, store: Store, sensitivity: Callable[[str], float] = lambda destination: 1.0) -> None:
     """Store every unit of `plan` but for what its gaps name; accuracy falls with the percent removed,
-    by how much depends on the pair, and controls hurt little.
+    by how much depends on the pair and on the destination's `sensitivity`, and controls hurt little.
     """
     units: dict[str, Unit] = {unit.path: unit for unit in all_units(plan)}
-    for path, rows in _filled(plan, store):
+    for path, rows in _filled(plan, store, sensitivity):
         unit = units.pop(path)
         schema = columns_of(plan, unit.table)
         store.write(unit, rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema), schema)
     assert {unit.label for unit in units.values()} == plan.gaps.models
 
 
-def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
+def _filled(plan: Plan, store: Store, sensitivity: Callable[[str], float]) -> Iterator[tuple[str, Any]]:
     ids, side = plan.images.ids, plan.study.dataset.input_size
     yield images.unit(plan).path, plan.images.table
     for (name, c), unit in features.units(plan).items():
@@ -141,7 +141,7 @@ def _filled(plan: Plan, store: Store) -> Iterator[tuple[str, Any]]:
         block = masking.blocks(plan)[backbone][b]
         models = [block[position] for group in masking.groups(plan, block) for position in group]
         for model, unit in zip(models, units, strict=True):
-            yield unit.path, list(_masked(plan, mask, model.id, c))
+            yield unit.path, list(_masked(plan, mask, model.id, c, sensitivity(model.id)))
 
 
 def readout(model_id: str, classes: int, features: int = 7) -> bytes:
@@ -159,14 +159,16 @@ def _ranking(draws: np.random.Generator, label: int, classes: int) -> list[int]:
     return [label, *(int(c) for c in draws.permutation(classes) if c != label)]
 
 
-def _masked(plan: Plan, mask: masking.Mask, destination: str, c: int) -> Iterator[dict[str, Any]]:
+def _masked(
+    plan: Plan, mask: masking.Mask, destination: str, c: int, sensitivity: float
+) -> Iterator[dict[str, Any]]:
     draws = generator("masked", mask.name, destination, c)
     strength = 1 if mask.source.split("-")[0] == destination.split("-")[0] else 0.6
     if mask.control != masking.OWN:
         strength *= 0.3
     for fill in plan.study.masking.fills:
         for percent in plan.study.masking.percents:
-            chance = max(0.1, 1 - strength * (percent / 100) ** 0.3)
+            chance = max(0.1, 1 - sensitivity * strength * (percent / 100) ** 0.3)
             for i in masking.chunks(plan)[c]:
                 yield {
                     "source_id": mask.source,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from sweep.cli.plan import CALIBRATION
 from sweep.lrp import Conv, composite
 from sweep.models.network import backbone_network
 from sweep.plan import make_plan
+from sweep.runs.speed import CALIBRATION
 from sweep.stages import STAGES, stage_costs
 from sweep.stages.cost import Speed, gpu_speed, relevance_passes, scaled, size_of
 from tests.studies import SmallStudy, narrow_layers, sweep

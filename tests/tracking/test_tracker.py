@@ -60,7 +60,9 @@ def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     assert tables["masked"]["rows"] == rows_of_tables(study.plan)["masked"]
     for run in children.values():
         files = files_of(client, run.info.run_id)
-        assert set(files) == {"readout.npz", "maps.png"}
+        assert {name for name in files if not name.startswith("model/")} == {"readout.npz", "maps.png"}
+        assert files["model/artifacts/readout.npz"] == files["readout.npz"]
+        assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
         assert files["maps.png"].startswith(b"\x89PNG")
 
 
@@ -100,7 +102,7 @@ def test_a_readout_comes_back_and_predicts_the_same(study: Study, monkeypatch: p
         study.plan.models
     ):  # the first from its artifacts, the others from the store
         run_id = children[model.id].info.run_id
-        assert len(client.list_artifacts(run_id)) == (2 if position == 0 else 0)
+        assert len(client.list_artifacts(run_id)) == (3 if position == 0 else 0)
         loaded = load_readout(run_id, sqlite(study))
         expected = Readout.from_bytes(readout(model.id, len(model.classes))).logits(features)
         np.testing.assert_array_equal(loaded.logits(features), expected)

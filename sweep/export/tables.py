@@ -1,0 +1,79 @@
+"""The tables of an export: those that a study stores, and the answers that its tests rest on, as CSV and as Parquet."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sweep.analysis.queries import Value, opened, run_query, told
+from sweep.analysis.sql import quoted
+from sweep.plan import Plan
+from sweep.stages import index_of_study
+from sweep.storage.store import Store
+
+STORED = ("images", "models", "epochs", "predictions", "relevance", "similarity", "masked")
+"""Tables that are copied row by row; of `relevance` without the maps, which are arrays of their own."""
+INITIALISATION = "same_init, same_task_same_pretraining"
+"""The bins that the tests of initialisation compare, as the other tests name theirs."""
+
+
+def csv_path(table: str) -> str:
+    """Where a table's CSV file is in an export: named as Psych-DS has it."""
+    return f"data/description-{table}_data.csv"
+
+
+def parquet_path(table: str) -> str:
+    """Where a table's Parquet file is in an export."""
+    return f"parquet/{table}.parquet"
+
+
+def write_tables(plan: Plan, store: Store, folder: Path) -> dict[str, pa.Schema]:
+    """Write every table into `folder`, and return their columns by table.
+
+    The stored tables are copied by DuckDB in pieces, so that they need not fit in memory.
+    """
+    for place in ("data", "parquet"):
+        (folder / place).mkdir()
+    index = index_of_study(plan)
+    with told("sweep export"), opened(store.root, index=index) as session:
+        for table in STORED:
+            rows = f"FROM {table}" if table != "relevance" else "SELECT * EXCLUDE (map) FROM relevance"
+            for path, form in (
+                (csv_path(table), "csv, HEADER"),
+                (parquet_path(table), "parquet, COMPRESSION zstd"),
+            ):
+                session.execute(f"COPY ({rows}) TO {quoted(str(folder / path))} (FORMAT {form})")
+    for table, answer in _answers(plan, store, index):
+        pa.csv.write_csv(answer, folder / csv_path(table))
+        pq.write_table(answer, folder / parquet_path(table), compression="zstd")
+    return {path.stem: pq.read_schema(path) for path in sorted((folder / "parquet").iterdir())}
+
+
+def _answers(plan: Plan, store: Store, index: bytes) -> Iterator[tuple[str, pa.Table]]:
+    analysis = plan.study.analysis
+
+    def ask(query: str, settings: Mapping[str, Value]) -> pa.Table:
+        return run_query(query, store.root, settings, index=index)
+
+    def of_every_fill(query: str, settings: Mapping[str, Value]) -> pa.Table:
+        return pa.concat_tables([ask(query, {**settings, "fill": fill}) for fill in plan.study.masking.fills])
+
+    ids = [plan.images.ids[position] for position in plan.selected]
+    yield "mapped", pa.table({"position": pa.array(range(len(ids)), pa.int32()), "image_id": ids})
+    yield "auc", of_every_fill("auc", {})
+    yield "bins", of_every_fill("bins", {"draws": analysis.draws, "draw_seed": analysis.draw_seed})
+    yield "transfer", ask("transfer", {"draw_seed": analysis.draw_seed})
+    initialisation = of_every_fill("anova_initialisation", {})
+    source = of_every_fill("anova_source", {})
+    tests = [
+        _with(_with(initialisation, "sources", INITIALISATION), "test", "initialisation"),
+        _with(_with(source, "effect", "mask_source"), "test", "source"),
+    ]
+    yield "tests", pa.concat_tables(tests, promote_options="permissive")
+
+
+def _with(rows: pa.Table, column: str, value: str) -> pa.Table:
+    """`rows` with a further column that has one value."""
+    return rows.append_column(column, pa.array([value] * len(rows), pa.string()))
