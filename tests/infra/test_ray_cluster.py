@@ -159,9 +159,9 @@ def test_what_the_build_reads_is_mounted() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
-    assert needed | set(wheel["packages"]) | set(wheel["force-include"]) <= set(
-        CONFIG["file_mounts"].values()
-    )
+    mounted = set(CONFIG["file_mounts"].values())
+    for path in map(Path, needed | set(wheel["packages"]) | set(wheel["force-include"])):
+        assert mounted & {str(path), *map(str, path.parents)}, path
 
 
 @pytest.mark.parametrize("name", LOCKS)
