@@ -175,9 +175,7 @@ def _bind(study: Study) -> Plan:
     for name, level in study.backbones().items():
         with _into(problems):
             weights = open_weights(level, base, name)
-            key = key_of("backbone", weights.key, weights.preprocessing.settings(), study.dataset.input_size)
-            if study.convolutions != "winograd":
-                key = key_of(key, study.convolutions)
+            key = weights.backbone_key(study.dataset.input_size, study.convolutions)
             backbones[name] = Backbone(name, level.weights, weights, key)
             if not weights.is_declared:
                 problems.append(

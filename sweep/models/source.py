@@ -8,6 +8,7 @@ import numpy as np
 
 from sweep.arrays import Array
 from sweep.errors import InputError
+from sweep.keys import key_of
 from sweep.lrp import Conv, Dense, Network
 from sweep.study import Pretraining
 
@@ -99,6 +100,11 @@ class WeightSource:
 
     readout: Callable[[int], Dense] = no_readout
     """The last dense layer, as it is. Raises InputError where there is none."""
+
+    def backbone_key(self, input_size: int, convolutions: str) -> str:
+        """Key of the frozen part for images of a size, computed as the study's setting of that name says."""
+        key = key_of("backbone", self.key, self.preprocessing.settings(), input_size)
+        return key if convolutions == "winograd" else key_of(key, convolutions)
 
     def load(self) -> Layers:
         """Kernel and bias of each convolution by name."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 
 from sweep.arrays import Array
 from sweep.errors import InputError
-from sweep.keys import key_of
-from sweep.models.network import backbone_network
 from sweep.models.weights import file_of_weights, open_weights
 from sweep.plan import Model, Plan
 from sweep.study import Pretraining
@@ -20,7 +17,7 @@ from sweep.study import Pretraining
 def description_of(plan: Plan, model: Model) -> bytes:
     """What `Classifier` needs of a model besides its readout, as JSON: of the backbone the address and a hash, no weights."""
     study = plan.study
-    pretraining = study.factors.pretraining[model.cell.pretraining]
+    pretraining = study.backbones()[model.backbone]
     address = pretraining.weights
     if file := file_of_weights(pretraining):
         # From the study file's folder, wherever the model is loaded.
@@ -30,7 +27,8 @@ def description_of(plan: Plan, model: Model) -> bytes:
         "classes": model.classes,
         "input_size": study.dataset.input_size,
         "pretraining": {**pretraining.model_dump(mode="json"), "weights": address},
-        "backbone_key": plan.backbones[model.cell.pretraining].key,
+        "convolutions": study.convolutions,
+        "backbone_key": plan.backbones[model.backbone].key,
         "composite": study.relevance.composite,
         "bias": study.relevance.bias,
     }
@@ -54,15 +52,14 @@ class Classifier:
         self._classes = np.asarray(self._settings["classes"])
         pretraining = Pretraining.model_validate(self._settings["pretraining"])
         weights = open_weights(pretraining, Path(), str(self._settings["model_id"]))
-        key = key_of("backbone", weights.key, asdict(weights.preprocessing), self._size)
-        if key != self._settings["backbone_key"]:
+        if weights.backbone_key(self._size, self._settings["convolutions"]) != self._settings["backbone_key"]:
             raise InputError(
                 f"model {self._settings['model_id']}: the weights at {pretraining.weights} are not those that it was trained "
                 "on; bring those back"
             )
         self._preprocessing = weights.preprocessing
-        self._network = backbone_network(weights.load(), self._size)
-        self._evaluator = Evaluator(self._network)
+        self._network = weights.network(self._size)
+        self._evaluator = Evaluator(self._network, self._settings["convolutions"])
         self._readout = Readout.from_bytes(readout)
         self._head = Dense(kernel=self._readout.kernel, bias=self._readout.bias)
 

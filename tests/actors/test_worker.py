@@ -16,6 +16,7 @@ from sweep.actors.ranks import _Ranker
 from sweep.actors.worker import Worker
 from sweep.arrays import Array
 from sweep.errors import WorkError
+from sweep.models.network import backbone_network
 from sweep.numerics.masking import Ranking, random_ranks
 from sweep.plan import Model, Plan, make_plan
 from sweep.stages import columns_of, features, finetune, masking, predictions, relevance, similarity
@@ -54,7 +55,8 @@ class Finetuned:
     def do(self, stage: str, units: Sequence[Unit]) -> list[Unit]:
         """Make `units` of a stage again after they were removed; returns those that were not stored."""
         self.store.set_aside([unit.path for unit in units], ".replaced")
-        context: Any = [share_context(self.plan, self.layers, self.store, put=lambda value: value)]
+        networks = {name: backbone_network(layers, 32) for name, layers in self.layers.items()}
+        context: Any = [share_context(self.plan, networks, self.store, put=lambda value: value)]
         (piece,) = missing_pieces(self.plan, self.store, stage)
         try:
             self.worker.do(context, piece)

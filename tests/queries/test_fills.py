@@ -13,7 +13,9 @@ from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError
 from tests.queries.simulated import Study, expected_auc, factorial, relation, write, write_index
 
-QUERIES = [query.name for query in list_queries() if "fill" in query.parameters]
+QUERIES = [
+    query.name for query in list_queries() if "fill" in query.parameters and query.name != "human_transfer"
+]
 
 
 @pytest.fixture(scope="module")
