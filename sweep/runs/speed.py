@@ -53,10 +53,10 @@ def forecast(
     cpus = os.cpu_count() or 1
     assumed = speed or Speed(5e10 * cpus, 1e10 * cpus, 0.05, 10.0, cpus, "assumed")
     absent = set(missing)
-    expected = {}
+    expected, starts = {}, {}
     for cost in stage_costs(size_of(plan, networks)):
         units = STAGES[cost.stage].units(plan)
         share = sum(unit in absent for unit in units) / max(1, len(units))
-        start = assumed.start_seconds if share and cost.stage in STARTING else 0.0
-        expected[cost.stage] = assumed.seconds(cost) * share + start
-    return Forecast(expected, measured)
+        starts[cost.stage] = assumed.start_seconds if share and cost.stage in STARTING else 0.0
+        expected[cost.stage] = assumed.seconds(cost) * share + starts[cost.stage]
+    return Forecast(expected, measured, starts)

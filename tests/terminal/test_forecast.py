@@ -31,6 +31,16 @@ def test_at_a_steady_pace_the_time_left_is_exact(
     assert left == pytest.approx(pace * rest)
 
 
+@given(pace=st.floats(0.1, 20), share=st.floats(0.01, 1), start=st.floats(0, 8))
+def test_the_start_of_workers_is_not_taken_for_the_pace_of_their_work(
+    pace: float, share: float, start: float
+) -> None:
+    forecast = Forecast(EXPECTED, measured=False, starts={"features": start})
+    elapsed = pace * (start + (EXPECTED["features"] - start) * share)
+    left = forecast.left({}, "features", share, elapsed)
+    assert left == pytest.approx(pace * ((EXPECTED["features"] - start) * (1 - share) + 490))
+
+
 def test_before_anything_is_done_only_a_measurement_says_something() -> None:
     assert Forecast(EXPECTED, measured=True).left({}, "features", 0, 3) == pytest.approx(500)
     assert Forecast(EXPECTED, measured=False).left({}, "features", 0, 3) is None
