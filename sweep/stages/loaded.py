@@ -1,6 +1,7 @@
 """What the workers of a study share, and what one worker keeps in memory of it."""
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -155,11 +156,15 @@ class Loaded:
 
 
 class ReferenceEngine:
-    """iNNvestigate in a process of its own, kept for as long as the same model is asked for."""
+    """iNNvestigate in a process of its own, kept for as long as the same model is asked for.
+
+    The process ends with this object, at the latest.
+    """
 
     def __init__(self) -> None:
         self._of: Any = None
         self._process: Any = None
+        self._close: Callable[[], Any] = lambda: None
 
     def maps(
         self, of: Any, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
@@ -168,9 +173,9 @@ class ReferenceEngine:
         from sweep.lrp.reference import Innvestigate
 
         if of != self._of:
-            if self._process is not None:
-                self._process.close()
+            self._close()
             self._process = Innvestigate(joined(backbone, readout), composite)
+            self._close = weakref.finalize(self, self._process.close)
         self._of = None  # where it fails it closes, and the next call is for a new one
         maps: Array = self._process.relevance(inputs, targets)
         self._of = of
