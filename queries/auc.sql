@@ -172,6 +172,17 @@ JOIN controls
     AND (controls.control_source IS NULL OR controls.control_source = masks.source_id)
 WHERE masks.control = 'none';
 
+-- The control that `control` names, or else the strictest of those that exist.
+CREATE OR REPLACE TEMP MACRO chosen_control(existing) AS CASE
+    WHEN getvariable('control') IS NULL
+        THEN list_filter(
+            ['other_image', 'mean_map', 'randomized', 'blocks', 'scattered', 'reversed'],
+            lambda control: list_contains(existing, control))[1]
+    WHEN list_contains(existing, getvariable('control')::VARCHAR) THEN getvariable('control')::VARCHAR
+    ELSE error('control is ''' || getvariable('control')::VARCHAR || ''' but the controls of this study are: '
+        || array_to_string(existing, ', '))
+END;
+
 -- The control that the tests measure specific losses against; '' where they compare areas.
 SET VARIABLE control_used = (
     SELECT CASE
@@ -179,13 +190,7 @@ SET VARIABLE control_used = (
         WHEN len(existing) = 0
             THEN error('measure is ''specific_loss'' but the study has no control under the fill '''
                 || coalesce(getvariable('fill_used')::VARCHAR, '') || '''; set masking.controls')
-        WHEN getvariable('control') IS NULL
-            THEN list_filter(
-                ['other_image', 'mean_map', 'randomized', 'blocks', 'scattered', 'reversed'],
-                lambda control: list_contains(existing, control))[1]
-        WHEN list_contains(existing, getvariable('control')::VARCHAR) THEN getvariable('control')::VARCHAR
-        ELSE error('control is ''' || getvariable('control')::VARCHAR || ''' but the controls of this study are: '
-            || array_to_string(existing, ', '))
+        ELSE chosen_control(existing)
     END
     FROM (
         SELECT coalesce(list(DISTINCT control ORDER BY control), []::VARCHAR[]) AS existing

@@ -18,15 +18,7 @@ SET VARIABLE resamples_used = if(
     getvariable('resamples_used') >= 10, getvariable('resamples_used'), error('resamples must be at least 10'));
 
 SET VARIABLE human_control = (
-    SELECT CASE
-        WHEN getvariable('control') IS NULL
-            THEN list_filter(
-                ['other_image', 'mean_map', 'randomized', 'blocks', 'scattered', 'reversed'],
-                lambda control: list_contains(existing, control))[1]
-        WHEN list_contains(existing, getvariable('control')::VARCHAR) THEN getvariable('control')::VARCHAR
-        ELSE error('control is ''' || getvariable('control')::VARCHAR || ''' but the controls of this study are: '
-            || array_to_string(existing, ', '))
-    END
+    SELECT chosen_control(existing)
     FROM (
         SELECT coalesce(list(DISTINCT control ORDER BY control), []::VARCHAR[]) AS existing
         FROM losses
