@@ -29,10 +29,26 @@ from sweep.lrp.quotients import Denominators, of_block, of_inputs, quotients, ru
 from sweep.lrp.rules import ONES
 from sweep.lrp.steps import Step
 
+ACTIVATIONS = ("relu", "leaky_relu")
+
 
 def run(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> Tensor:
     """The plain forward pass."""
     return _tensors(steps, weights, images)[-1]
+
+
+def run_checked(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> Tensor:
+    """The plain forward pass; all NaN for an image where a number on its way was not finite.
+
+    The output alone does not tell: a max-pool loses every NaN on some processors, and what follows looks sound.
+    """
+    tensors = _tensors(steps, weights, images)
+    output = tensors[-1]
+    # A NaN comes of infinities, and those pass every activation.
+    seen = [tensor for step, tensor in zip(steps, tensors[1:], strict=True) if step.kind in ACTIVATIONS]
+    sums = [tf.reduce_sum(tensor, axis=range(1, len(tensor.shape))) for tensor in [*seen, output]]
+    sound = tf.reshape(tf.math.is_finite(tf.add_n(sums)), (-1, *(1 for _ in output.shape[1:])))
+    return tf.where(sound, output, float("nan"))
 
 
 def record(

@@ -32,6 +32,14 @@ class Program:
         return self._traced["run"](weights, images)
 
     @full_precision()
+    def run_checked(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
+        """The plain forward pass, NaN where a number on the way was not finite; see `graph.run_checked`."""
+        if "run checked" not in self._traced:
+            function = tf.function(lambda w, x: graph.run_checked(self.steps, w, x), autograph=False)
+            self._traced["run checked"] = function.get_concrete_function(_specs(weights), self._images())
+        return self._traced["run checked"](weights, images)
+
+    @full_precision()
     def record(
         self, weights: Sequence[Weights], images: Tensor, bounds: Tensor | None, *, multiple: bool
     ) -> tuple[Tensor, Any]:

@@ -74,9 +74,12 @@ class Evaluator:
         """Images per forward pass."""
 
     def features(self, inputs: Array) -> Tensor:
-        """Features (image, feature) of `inputs` (image, height, width, channel)."""
-        on_device = tf.constant(inputs)
-        return tf.concat([self._run(on_device[part]) for part in self._parts(len(inputs))], axis=0)
+        """Features (image, feature) of `inputs` (image, height, width, channel).
+
+        NaN for an image where a number inside the backbone was not finite.
+        """
+        parts = [tf.constant(inputs[part]) for part in self._parts(len(inputs))]
+        return tf.concat([self._program.run_checked(self._weights, part) for part in parts], axis=0)
 
     def masked_features(
         self, inputs: Array, replacement: Replacement, ranks: Array, counts: Sequence[int]
@@ -96,12 +99,10 @@ class Evaluator:
             rows = images[part]
             gone = tf.gather(ranks, rows) < removed[part].reshape(-1, 1, 1, 1)
             instead = replacement(rows, removed[part], gone)
-            outputs.append(self._run(tf.where(gone, instead, tf.gather(inputs, rows))))
+            masked = tf.where(gone, instead, tf.gather(inputs, rows))
+            outputs.append(self._program.run(self._weights, masked))
         levels: list[Tensor] = tf.split(tf.concat(outputs, axis=0), len(counts))
         return levels
-
-    def _run(self, inputs: Tensor) -> Tensor:
-        return self._program.run(self._weights, inputs)
 
     def _parts(self, rows: int) -> list[slice]:
         """As few parts as the batch allows, as equal as can be: a last pass of a few rows costs more per row."""

@@ -80,7 +80,7 @@ def refused(call: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("layer", ["block3_conv1", "block5_conv3"])
+@pytest.mark.parametrize("layer", ["block1_conv1", "block3_conv1", "block5_conv3"])
 def test_features_that_overflow(finetuned: Finetuned, layer: str) -> None:
     unit = features.units(finetuned.plan)["first", 0]
     assert finetuned.do("features", [unit]) == []

@@ -6,6 +6,7 @@ import pytest
 from sweep.lrp import Network, forward, winograd
 from sweep.models.network import backbone_network
 from sweep.models.source import Preprocessing
+from sweep.models.vgg import LAYERS
 from sweep.numerics import evaluation
 from sweep.numerics.evaluation import Evaluator, Readouts, SameForAllMasks
 from sweep.numerics.masking import masked, random_ranks, replacements
@@ -57,6 +58,26 @@ def test_winograds_way_gives_the_same_features_in_passes_of_any_size(
     assert not np.array_equal(features, plain)
     assert np.abs(features - plain).max() < 1e-5 * np.abs(plain).max()
     assert np.abs(features - forward(NETWORK, inputs)).max() < 1e-5 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_an_image_that_overflows_anywhere_inside_has_no_features_and_the_others_have_theirs(
+    layer: str,
+) -> None:
+    layers = narrow_layers("first")
+    kernel, bias = layers[layer]
+    # One image has a pixel that no camera gives, so that the layer overflows for that image alone.
+    inputs = Preprocessing()(PIXELS)
+    inputs[2, 9, 9] = 1e20
+    layers[layer] = (kernel * np.float32(1e20), bias)
+    broken = backbone_network(layers, 32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = [0, 1, 3, 4]
+        features = Evaluator(broken).features(inputs).numpy()
+    assert np.isnan(features[2]).all()
+    assert np.isfinite(features[sound]).all()
+    np.testing.assert_array_equal(features[sound], Evaluator(broken).features(inputs[sound]).numpy())
+    close(features[sound] / 1e20, forward(broken, inputs[sound]) / 1e20)
 
 
 def readout(features: int, classes: int) -> Readout:
