@@ -35,10 +35,12 @@ def run_in_process(
     store: Store,
     without: Sequence[str] = (),
     maps: Callable[[str, Sequence[str]], np.ndarray[Any, Any]] | None = None,
+    up_to: str | None = None,
 ) -> None:
     """Bring a study to its end; models `without` are not finetuned, as if that had failed.
 
-    `maps` stand for relevance, where given: (image, pixel) of a model's id and image ids.
+    `maps` stand for relevance, where given: (image, pixel) of a model's id and image ids. `up_to` names the stage after
+    finetuning that is not made, nor any after it.
     """
     from sweep.numerics.readout import GivenReadout, ReadoutTraining
 
@@ -81,6 +83,6 @@ def run_in_process(
             columns = columns_of(plan, "relevance")
             store.write(unit, pa.Table.from_pylist(rows, columns), columns)
     names = list(STAGES)
-    for stage in names[names.index("finetune") + 1 :]:
+    for stage in names[names.index("finetune") + 1 : names.index(up_to) if up_to else None]:
         for piece in missing_pieces(plan, store, stage):
             do_piece(loaded, piece)

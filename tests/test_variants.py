@@ -18,6 +18,7 @@ from sweep.stages import finetune, masking, relevance, rows_of_tables
 from sweep.storage.arrays import lists, matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store
+from tests.in_process import run_in_process
 from tests.studies import SmallStudy, sweep, write_small_study
 
 PERCENTS = [0, 3, 20, 100]
@@ -37,9 +38,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
             "granularity": "cell",
         },
     )
+    plan, store = make_plan(study.path), Store(str(folder / "results" / "small"))
+    run_in_process(plan, store, up_to="relevance")  # what is not varied
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return make_plan(study.path), Store(str(folder / "results" / "small"))
+    return plan, store
 
 
 @pytest.mark.reference

@@ -332,6 +332,8 @@ def test_a_run_on_two_workers_makes_the_same_tables(small_study: SmallStudy, tmp
         ).path
     )
     folder = small_study.path.parent
+    run, alone = Store(f"{folder}/results/small"), Store(str(tmp_path / "alone"))
+    run_in_process(plan, run, up_to="randomized")
     done = sweep("run", small_study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "randomized: 6/6" in done.stderr
@@ -339,7 +341,6 @@ def test_a_run_on_two_workers_makes_the_same_tables(small_study: SmallStudy, tmp
     assert [line.split() for line in shown if line.startswith("randomized")] == [
         ["randomized", "randomized", "6", "6", "36"]
     ]
-    run, alone = Store(f"{folder}/results/small"), Store(str(tmp_path / "alone"))
     run_in_process(plan, alone)
     for one in (Explained(model.id, draw) for model in plan.models for draw in (1, 2, 3)):
         found, expected = (store.read([one.unit(plan, 0)]) for store in (run, alone))
