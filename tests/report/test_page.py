@@ -69,6 +69,8 @@ def report(study: SmallStudy, people: bool = False) -> Written:
     plan = make_plan(study.path)
     store = Store(str(study.path.parent / "results" / plan.study.name))
     simulate(plan, store)
+    planned = study.path.read_text()
+    study.path.write_text("name: edited-meanwhile\n")
     if people:
         trials = make_trials(
             plan, store, ("first-identity", "second-identity"), Design(lists=2, blocks=1, catch=2)
@@ -79,6 +81,7 @@ def report(study: SmallStudy, people: bool = False) -> Written:
     files = write_report(answers_of(plan, store))
     for path, content in files.items():
         assert (Path(store.root) / path).read_bytes() == content
+    study.path.write_text(planned)
     return Written(Parsed(files[PAGE].decode()), plan, store)
 
 
@@ -103,6 +106,11 @@ def test_a_whole_study_has_every_figure_with_words_for_those_who_cannot_see_it(w
     for image in images:
         assert len(str(image["alt"])) > 60
         assert any(character.isdigit() for character in str(image["alt"]))
+
+
+def test_the_study_is_shown_as_it_was_planned(whole: Written) -> None:
+    assert whole.plan.source.decode() in whole.page.text
+    assert "edited-meanwhile" not in whole.page.text
 
 
 def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None:

@@ -39,6 +39,8 @@ from tests.tracking.harness import (
 
 def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     follower = Tracker(study.plan, study.results)
+    planned = study.plan.path.read_bytes()
+    study.plan.path.write_text("name: edited-meanwhile\n")
     study.train(follower, study.plan.models)
     follower.stage_done("finetune", 16, 12.5)
     follower.stage_done("features", 0, 3.0)
@@ -54,7 +56,7 @@ def test_a_study_and_its_models_are_recorded_whole(study: Study) -> None:
     assert json.loads(images.dataset.profile)["num_rows"] == 30
     content = files_of(client, parent.info.run_id)
     assert content["report/index.html"] == b"page"
-    assert content["study/study.yaml"] == study.plan.path.read_bytes()
+    assert content["study/study.yaml"] == planned == study.plan.source
     assert "python" in json.loads(content["environment.json"])
     tables = json.loads(content["tables.json"])
     assert tables["masked"]["rows"] == rows_of_tables(study.plan)["masked"]
