@@ -66,9 +66,12 @@ class Classifier:
     def predict(self, images: Array) -> tuple[Array, Array]:
         """The class with the highest logit (image,), and all logits (image, class), of `images`.
 
-        Images are RGB from 0 to 255, (image, size, size, 3), at the size of the study. Raises InputError for others.
+        Images are RGB, uint8 (image, size, size, 3), at the size of the study. Raises InputError for others, and for images
+        that the network makes no finite number of.
         """
         logits = self._readout.logits(self._evaluator.features(self._inputs(images)).numpy())
+        if not np.isfinite(logits).all():
+            raise InputError(f"model {self._settings['model_id']}: its logits of an image are not finite")
         return self._classes[logits.argmax(axis=1)], logits
 
     def relevance(self, images: Array) -> Array:
@@ -97,4 +100,6 @@ class Classifier:
             raise InputError(
                 f"images: have the shape {tuple(images.shape)}, and the model takes (image, {', '.join(map(str, expected))})"
             )
+        if images.dtype != np.uint8:  # grey levels from 0 to 1 would look like black
+            raise InputError(f"images: are {images.dtype}; the model takes grey levels from 0 to 255 as uint8")
         return self._preprocessing(images)

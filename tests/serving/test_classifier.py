@@ -64,6 +64,8 @@ def test_images_of_another_size_and_other_weights_are_refused(result: sweep.Resu
         InputError, match=r"have the shape \(1, 8, 8, 3\), and the model takes \(image, 32, 32, 3\)"
     ):
         Classifier(description, weights).predict(np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match="are float32; the model takes grey levels from 0 to 255 as uint8"):
+        Classifier(description, weights).predict(np.zeros((1, 32, 32, 3), np.float32))
     content = json.loads(description)
     other = write_weights(tmp_path / "other.npz", "other")
     content["pretraining"]["weights"] = f"npz:{other}"
