@@ -101,5 +101,7 @@ class Classifier:
                 f"images: have the shape {tuple(images.shape)}, and the model takes (image, {', '.join(map(str, expected))})"
             )
         if images.dtype != np.uint8:  # grey levels from 0 to 1 would look like black
-            raise InputError(f"images: are {images.dtype}; the model takes grey levels from 0 to 255 as uint8")
+            raise InputError(
+                f"images: are {images.dtype}; the model takes grey levels from 0 to 255 as uint8"
+            )
         return self._preprocessing(images)
