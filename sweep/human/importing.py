@@ -276,7 +276,8 @@ def _longest(rows: Iterable[Row]) -> dict[str, str]:
 
 def _reasons(row: Row, longest: str, catch_right: float) -> Iterator[str]:
     """Why a session is left out, if it is."""
-    if row["n_catch_right"] < catch_right * row["n_catch"]:
+    # Rounded, as 0.56 * 25 is a little more than 14.
+    if row["n_catch_right"] < round(catch_right * row["n_catch"], 9):
         yield (
             f"{row['n_catch_right']} of {row['n_catch']} catch trials right, "
             f"which is less than {100 * catch_right:g} %"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sweep.errors import InputError
-from sweep.human.importing import Imported, import_answers
+from sweep.human.importing import Imported, _reasons, import_answers
 from sweep.human.journal import BadLine, parsed
 from sweep.human.lists import Design
 from sweep.human.simulating import Observers, header, journal, session_lines, text
@@ -187,3 +187,10 @@ def test_results_without_an_experiment_say_so(tmp_path: Path, lines: Lines) -> N
 def test_no_line_is_a_reason_to_crash(line: str | bytes) -> None:
     with pytest.raises(BadLine):
         parsed(line)
+
+
+def test_a_share_that_is_just_reached_is_reached() -> None:
+    row = {"n_test": 9, "n_catch": 25, "n_catch_right": 14, "session_id": "s"}
+    assert 0.56 * 25 > 14  # the number as it is computed
+    assert list(_reasons(row, "s", 0.56)) == []
+    assert list(_reasons(row, "s", 0.57)) == ["14 of 25 catch trials right, which is less than 57 %"]
