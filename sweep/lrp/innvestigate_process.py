@@ -1,6 +1,7 @@
 """The process that runs iNNvestigate for `sweep.lrp.reference`: one folder, one line per question on stdin.
 
-Each line names a question and an answer file in the folder; the reply on stdout is 'done' or what went wrong.
+Each line names the files of a network, a question and an answer in the folder; the reply on stdout is 'done' or what went
+wrong.
 """
 
 import os
@@ -166,13 +167,18 @@ def main(folder: Path) -> None:
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import tensorflow as tf
+    import tf_keras
 
     tf.compat.v1.disable_eager_execution()
-    network, settings = load_network(folder / "network.npz")
-    analysis = ReferenceAnalysis(network, settings["preset"], settings["until"])
+    current, analysis = None, None
     for line in sys.stdin:
-        question, answer = line.split()
+        file, question, answer = line.split()
         try:
+            if file != current or analysis is None:
+                analysis = None
+                tf_keras.backend.clear_session()
+                network, settings = load_network(folder / file)
+                current, analysis = file, ReferenceAnalysis(network, settings["preset"], settings["until"])
             with np.load(folder / question, allow_pickle=False) as arrays:
                 images, targets = arrays["images"], arrays["targets"]
             start = time.perf_counter()

@@ -59,20 +59,22 @@ def as_reference(given: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Innvestigate:
-    """A process that runs iNNvestigate on one network with one preset; close it, or use it in a `with` block.
+    """A process that runs iNNvestigate on one network after the other; close it, or use it in a `with` block.
 
-    Its analyzers leak graph operations, so it builds each once and keeps it.
+    Its analyzers leak graph operations, so it builds each once and keeps it as long as the network is the same.
     """
 
     def __init__(self, network: Network, preset: str | Mapping[str, Any] = "preset_a_flat") -> None:
-        check_reference(preset, "innvestigate")
-        settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
-        until = composite(settings).flat_until_index(network.layers)
-        self._network = network
+        """Start the process, which takes some ten seconds, and turn to a network."""
         self._folder = tempfile.TemporaryDirectory(prefix="innvestigate-")
         self._path = Path(self._folder.name)
-        self._n_calls = 0
-        save_network(self._path / "network.npz", network, {"preset": settings["preset"], "until": until})
+        self._stored_network: Path | None = None
+        self._n_networks = self._n_calls = 0
+        try:
+            self.turn_to(network, preset)
+        except BaseException:
+            self._folder.cleanup()
+            raise
         self._log = (self._path / "log").open("wb")
         self._process = subprocess.Popen(
             # Not from the working directory, where a file may have the name of a module.
@@ -86,6 +88,21 @@ class Innvestigate:
             # Where no keras.json of the user's asks for half precision or another order of the axes.
             | {"KERAS_HOME": str(self._path), "PYTHONWARNINGS": "ignore"},
         )
+
+    def turn_to(self, network: Network, preset: str | Mapping[str, Any] = "preset_a_flat") -> None:
+        """Explain another network, or by another preset, from now on.
+
+        Raises InputError for a composite that iNNvestigate does not know.
+        """
+        check_reference(preset, "innvestigate")
+        settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
+        until = composite(settings).flat_until_index(network.layers)
+        if self._stored_network is not None:
+            self._stored_network.unlink(missing_ok=True)
+        self._n_networks += 1
+        self._network = network
+        self._stored_network = self._path / f"network-{self._n_networks}.npz"
+        save_network(self._stored_network, network, {"preset": settings["preset"], "until": until})
 
     def relevance(
         self, images: npt.ArrayLike, targets: npt.ArrayLike | Literal["predicted", "all"]
@@ -113,7 +130,8 @@ class Innvestigate:
         question, answer = self._path / f"{self._n_calls}.npz", self._path / f"{self._n_calls}.answer.npz"
         self._n_calls += 1
         np.savez(question, images=batch, targets=classes)
-        reply = self._ask(f"{question.name} {answer.name}")
+        network = "" if self._stored_network is None else self._stored_network.name
+        reply = self._ask(f"{network} {question.name} {answer.name}")
         if reply != "done":
             self.close()
             raise WorkError(f"iNNvestigate failed: {reply}")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -103,7 +104,7 @@ def verify(
 
     iNNvestigate shares the relevance of sums by `z` only. Where a study shares them in another way, its stored maps cannot be
     compared: the engine's maps with `z`, of the same models and images, are.
-    Each model's network is analysed in a process of its own; `on_done` is called with the number of maps compared.
+    `on_done` is called with the number of maps compared.
 
     Raises InputError where the study's composite is none of iNNvestigate's, WorkError where the maps are not stored.
     """
@@ -123,9 +124,17 @@ def verify(
     chosen = sample_maps(plan, count, seed)
     networks = plan.load_networks()
     rows: list[dict[str, Any]] = []
-    for one, positions in chosen.items():
-        rows += _compare(plan, store, one, positions, _network(plan, store, networks, one))
-        on_done(len(positions))
+    with ExitStack() as stack:
+        process: Innvestigate | None = None
+        for one, positions in chosen.items():
+            network = _network(plan, store, networks, one)
+            reference = _reference(plan, network)
+            if process is None:
+                process = stack.enter_context(Innvestigate(network, reference))
+            else:
+                process.turn_to(network, reference)
+            rows += _compare(plan, store, one, positions, network, process)
+            on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
     keys = [unit.key for unit in stored]
     unit = Unit(
@@ -152,24 +161,31 @@ def has_sums(network: Network) -> bool:
     return any(isinstance(layer, Add) for layer in network.layers)
 
 
-def _compare(
-    plan: Plan, store: Store, one: Explained, positions: list[int], network: Network
-) -> Iterator[dict[str, Any]]:
-    model = plan.model[one.model_id]
-    images = [plan.selected[position] for position in positions]
+def _shares_otherwise(plan: Plan, network: Network) -> bool:
+    """Whether the study shares the relevance of sums as iNNvestigate cannot."""
+    return has_sums(network) and composite(plan.study.relevance.composite).sharing != "z"
+
+
+def _reference(plan: Plan, network: Network) -> str | dict[str, Any]:
+    """The composite to compare by."""
     given = plan.study.relevance.composite
-    shared_otherwise = has_sums(network) and composite(given).sharing != "z"
-    reference = as_reference(given) if shared_otherwise else given
+    return as_reference(given) if _shares_otherwise(plan, network) else given
+
+
+def _compare(
+    plan: Plan, store: Store, one: Explained, positions: list[int], network: Network, process: Innvestigate
+) -> Iterator[dict[str, Any]]:
+    model, reference = plan.model[one.model_id], _reference(plan, network)
+    images = [plan.selected[position] for position in positions]
     inputs = plan.backbones[model.backbone].weights.preprocessing(plan.images.pixels[images])
     targets = [model.labels[image] for image in images]
-    if shared_otherwise:
+    if _shares_otherwise(plan, network):
         from sweep.lrp import relevance as engine
 
         stored = engine(network, inputs, targets, reference).reshape(len(images), -1)
     else:
         stored = _stored_maps(plan, store, one, positions)
-    with Innvestigate(network, reference) as process:
-        again = process.relevance(inputs, targets).reshape(len(images), -1)
+    again = process.relevance(inputs, targets).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)

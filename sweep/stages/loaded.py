@@ -156,7 +156,7 @@ class Loaded:
 
 
 class ReferenceEngine:
-    """iNNvestigate in a process of its own, kept for as long as the same model is asked for.
+    """iNNvestigate in a process of its own, for one model after the other.
 
     The process ends with this object, at the latest.
     """
@@ -172,11 +172,16 @@ class ReferenceEngine:
         """Maps (image, height, width) of one model, which `of` tells from all others."""
         from sweep.lrp.reference import Innvestigate
 
-        if of != self._of:
-            self._close()
+        if self._process is None:
             self._process = Innvestigate(joined(backbone, readout), composite)
             self._close = weakref.finalize(self, self._process.close)
-        self._of = None  # where it fails it closes, and the next call is for a new one
-        maps: Array = self._process.relevance(inputs, targets)
+        elif of != self._of:
+            self._process.turn_to(joined(backbone, readout), composite)
+        try:
+            maps: Array = self._process.relevance(inputs, targets)
+        except BaseException:
+            self._close()
+            self._process = None
+            raise
         self._of = of
         return maps
