@@ -10,11 +10,11 @@
 -- Parameters: fill
 --
 -- Also leaves, for the files that follow: mask_accuracy and mask_auc (temporary tables of all fills and controls, so
--- that `masked` is read only once), pair_accuracy and auc (of the chosen fill, without the controls that belong to a
+-- that `masked` is read only once, until views.sql is read again), pair_accuracy and auc (of the chosen fill, without the controls that belong to a
 -- source), bin_auc (mean over the sources of a bin), losses (specific losses of all fills and controls), bin_measure
 -- and compared_auc (what the tests compare), drawn_sources (the paper's random draws).
 
-CREATE OR REPLACE TEMP TABLE mask_accuracy AS
+CREATE TEMP TABLE IF NOT EXISTS mask_accuracy AS
 SELECT
     accuracy.source_id,
     control,
@@ -46,7 +46,7 @@ SELECT source_id, destination_id, fill, relation, percent, n, accuracy
 FROM mask_accuracy
 WHERE fill = getvariable('fill_used')::VARCHAR AND control IN ('none', 'scattered', 'blocks');
 
-CREATE OR REPLACE TEMP TABLE mask_auc AS
+CREATE TEMP TABLE IF NOT EXISTS mask_auc AS
 WITH steps AS (
     SELECT
         *,

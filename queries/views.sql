@@ -23,6 +23,10 @@
 --   task       task shown by rank2.sql (every task with more than two classes)
 --   index      the files that the study consists of (index.parquet beside the tables)
 
+-- What auc.sql has computed of other results.
+DROP TABLE IF EXISTS temp.mask_accuracy;
+DROP TABLE IF EXISTS temp.mask_auc;
+
 SET VARIABLE results = rtrim(coalesce(getvariable('results'), 'results'), '/');
 
 -- The value of a text setting, by default the first that is allowed, or an error that names the values it can have.

@@ -7,9 +7,11 @@ answers from its header comment, checks that the tables it reads exist, and bind
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +25,8 @@ Value = str | int | float | bool
 
 PREAMBLE = ("functions", "views")
 """Files without an answer of their own, read before any other."""
+IN_PREAMBLE = ("draws", "draw_seed")
+"""Parameters that those files take up when they are read, and not when a view of theirs is used."""
 
 
 @dataclass(frozen=True)
@@ -78,24 +82,79 @@ def run_query(
         InputError: for an unknown query or parameter, a value that cannot be used, or a table without files.
         WorkError: when the query itself fails.
     """
-    known = {query.name: query for query in list_queries()}
-    if name not in known:
-        raise InputError(f"no query is called {name!r}; there are: {', '.join(known)}")
-    query = known[name]
-    chosen = dict(parameters or {})
-    unknown = sorted(set(chosen) - set(query.parameters))
-    if unknown:
-        takes = ", ".join(query.parameters) or "none"
-        raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
+    with Session(results, connection, index) as session:
+        return session.run(name, parameters)
 
-    variables = {
-        parameter: chosen.get(parameter) for other in known.values() for parameter in other.parameters
-    }
-    with told(f"query {name!r}"), opened(results, connection, index, variables) as session:
-        _require_tables(session, query, results)
-        for stem in _order(query, known):
-            answer = execute(session, text_of(stem))
-    return answer
+
+class Session:
+    """Queries on the tables of one study, one after the other on one connection; what they share is computed once.
+
+    Close it, or use it in a `with` block. The arguments are those of `run_query`; a connection of the caller's is left open.
+    """
+
+    def __init__(
+        self,
+        results: str,
+        connection: duckdb.DuckDBPyConnection | None = None,
+        index: bytes | None = None,
+    ) -> None:
+        self._results = results.rstrip("/")
+        self._known = {query.name: query for query in list_queries()}
+        self._read_with: Mapping[str, Value | None] | None = None
+        """Values of IN_PREAMBLE when the preamble was read last."""
+        with ExitStack() as stack:
+            self.connection = connection or stack.enter_context(duckdb.connect(":memory:"))
+            if "://" in results and not self.connection.filesystem_is_registered(results.partition("://")[0]):
+                # Read by the file system that wrote the tables, so that no DuckDB extension need be fetched.
+                self.connection.register_filesystem(for_fsspec(results))
+            self._index: Path | None = None
+            if index is not None:
+                self._index = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sweep-")), INDEX)
+                self._index.write_bytes(index)
+            self.close = stack.pop_all().close
+            """End the connection."""
+
+    def run(self, name: str, parameters: Mapping[str, Value] | None = None) -> pa.Table:
+        """The answer of one SQL file; see `run_query`."""
+        if name not in self._known:
+            raise InputError(f"no query is called {name!r}; there are: {', '.join(self._known)}")
+        query = self._known[name]
+        chosen = dict(parameters or {})
+        unknown = sorted(set(chosen) - set(query.parameters))
+        if unknown:
+            takes = ", ".join(query.parameters) or "none"
+            raise InputError(f"query {name!r} has no parameter {', '.join(unknown)}; it takes: {takes}")
+        with told(f"query {name!r}"):
+            self.prepare(chosen)
+            _require_tables(self.connection, query, self._results)
+            for stem in _order(query, self._known):
+                answer = execute(self.connection, text_of(stem))
+        return answer
+
+    def prepare(self, chosen: Mapping[str, Value] | None = None) -> None:
+        """Bind the values that are chosen, and make the views of `queries/views.sql` where they are not made with these."""
+        names = {name for query in self._known.values() for name in query.parameters}
+        # Without a value a variable is NULL, so that the settings of an earlier query are forgotten.
+        values = {name: (chosen or {}).get(name) for name in sorted(names)}
+        for name, value in values.items():
+            # The name comes from a file's own header, the value goes in as a bound parameter.
+            self.connection.execute(f"SET VARIABLE {name} = ?", [value])
+        read_with = {name: values[name] for name in IN_PREAMBLE}
+        if read_with == self._read_with:
+            return
+        self.connection.execute("SET VARIABLE results = ?", [self._results])
+        self.connection.execute("SET VARIABLE index = ?", [self._index and str(self._index)])
+        for stem in PREAMBLE:
+            execute(self.connection, text_of(stem))
+        self._read_with = read_with
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 @contextmanager
@@ -103,32 +162,14 @@ def opened(
     results: str,
     connection: duckdb.DuckDBPyConnection | None = None,
     index: bytes | None = None,
-    variables: Mapping[str, Value | None] | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with the views of `queries/views.sql` over the tables of a study.
 
-    The arguments are those of `run_query`; `variables` are bound before the views are made. What DuckDB raises is
-    passed on: see `told`.
+    The arguments are those of `run_query`. What DuckDB raises is passed on: see `told`.
     """
-    with (
-        nullcontext(connection) if connection else duckdb.connect(":memory:") as session,
-        tempfile.TemporaryDirectory(prefix="sweep-") as temporary,
-    ):
-        if "://" in results and not session.filesystem_is_registered(results.partition("://")[0]):
-            # Read by the file system that wrote the tables, so that no DuckDB extension need be fetched.
-            session.register_filesystem(for_fsspec(results))
-        session.execute("SET VARIABLE results = ?", [results.rstrip("/")])
-        own = None if index is None else Path(temporary, INDEX)
-        if own and index:
-            own.write_bytes(index)
-        session.execute("SET VARIABLE index = ?", [own and str(own)])
-        for name, value in (variables or {}).items():
-            # The name comes from a file's own header, the value goes in as a bound parameter. Without a value it is
-            # NULL, so that the settings of an earlier query on the same connection are forgotten.
-            session.execute(f"SET VARIABLE {name} = ?", [value])
-        for stem in PREAMBLE:
-            execute(session, text_of(stem))
-        yield session
+    with Session(results, connection, index) as session:
+        session.prepare()
+        yield session.connection
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a report is made of: the answers of the queries on a study's tables, asked once."""
 
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from sweep.analysis.provenance import TableIdentity, table_identities
-from sweep.analysis.queries import Value, run_query
+from sweep.analysis.queries import Session, Value
 from sweep.errors import InputError, WorkError
 from sweep.human.tables import answered
 from sweep.plan import Plan
@@ -64,7 +65,7 @@ class Answers:
     @cached_property
     def curves(self) -> Mapping[str, pa.Table]:
         """Accuracy by condition, bin and percent, by fill."""
-        return {fill: self._ask("accuracy_curves", fill=fill, **self._draws) for fill in self._fills}
+        return {fill: self._ask("accuracy_curves", fill=fill) for fill in self._fills}
 
     @cached_property
     def control_curves(self) -> pa.Table:
@@ -74,7 +75,7 @@ class Answers:
     @cached_property
     def bins(self) -> Mapping[str, pa.Table]:
         """Areas by destination and bin, by fill."""
-        return {fill: self._ask("bins", fill=fill, **self._draws) for fill in self._fills}
+        return {fill: self._ask("bins", fill=fill) for fill in self._fills}
 
     @cached_property
     def auc(self) -> Mapping[str, pa.Table]:
@@ -89,9 +90,7 @@ class Answers:
     @cached_property
     def transfer(self) -> Sequence[Mapping[str, Any]]:
         """Specific losses and transfer indices by condition, bin, fill and control."""
-        rows: list[dict[str, Any]] = self._ask(
-            "transfer", draw_seed=self.plan.study.analysis.draw_seed
-        ).to_pylist()
+        rows: list[dict[str, Any]] = self._ask("transfer").to_pylist()
         return rows
 
     @property
@@ -102,10 +101,7 @@ class Answers:
     @cached_property
     def pair_transfer(self) -> Sequence[Mapping[str, Any]]:
         """Transfer indices by source and destination, under the fill and control of the answer."""
-        asked = self._ask(
-            "transfer", per="pair", resamples=PAIR_RESAMPLES, draw_seed=self.plan.study.analysis.draw_seed
-        )
-        return self._of_answer(asked.to_pylist())
+        return self._of_answer(self._ask("transfer", per="pair", resamples=PAIR_RESAMPLES).to_pylist())
 
     @cached_property
     def initialisation(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
@@ -152,8 +148,7 @@ class Answers:
         """What the answers of people say, of all experiments: rows by query. No rows of transfer where no mask was tried."""
         found = {name: self._ask(f"human_{name}").to_pylist() for name in PEOPLE}
         try:
-            seed = self.plan.study.analysis.draw_seed
-            found["transfer"] = self._ask("human_transfer", draw_seed=seed).to_pylist()
+            found["transfer"] = self._ask("human_transfer").to_pylist()
         except InputError:
             found["transfer"] = []
         return found
@@ -229,17 +224,14 @@ class Answers:
         chosen = (self.answer_fill, self.answer_control)
         return [row for row in rows if (row["fill"], row["control"]) == chosen]
 
-    @property
-    def _draws(self) -> dict[str, Value]:
-        analysis = self.plan.study.analysis
-        return {"draws": analysis.draws, "draw_seed": analysis.draw_seed}
-
     def _ask(self, query: str, **settings: Value) -> pa.Table:
-        return run_query(query, self.store.root, settings, index=self._index)
+        return self._session.run(query, settings)
 
     @cached_property
-    def _index(self) -> bytes:
-        return index_of_study(self.plan)
+    def _session(self) -> Session:
+        session = Session(self.store.root, index=index_of_study(self.plan))
+        weakref.finalize(self, session.close)
+        return session
 
     def _stored(self, units: Iterable[Unit]) -> list[Unit]:
         wanted = list(units)

@@ -1,6 +1,7 @@
 """Finding the SQL files, their headers, parameters and errors; and the same answers in the stand-alone shell."""
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sweep.analysis.queries
-from sweep.analysis.queries import list_queries, run_query
+from sweep.analysis.queries import Session, list_queries, run_query
 from sweep.errors import InputError, WorkError
 from sweep.storage.index import INDEX
 from tests.queries.simulated import Study, factorial, write
@@ -149,6 +150,68 @@ def test_a_connection_of_ones_own_keeps_the_views_and_forgets_settings(root: Pat
         assert set(again["n_draws"].to_pylist()) == {100}
         assert again.sort_by("destination_id")["seed"].equals(few.sort_by("destination_id")["seed"])
         assert run_query("anova_source", str(root), connection=connection).num_rows
+
+
+SETTINGS: list[tuple[str, dict[str, str | int]]] = [
+    ("bins", {"draws": 7}),
+    ("bins", {}),
+    ("anova_source", {"measure": "specific_loss", "control": "scattered"}),
+    ("anova_source", {}),
+    ("transfer", {"draw_seed": 3, "resamples": 20}),
+    ("pairwise", {"auc_axis": "linear"}),
+    ("transfer", {"resamples": 20, "per": "pair"}),
+    ("human_preference", {"fastest": 10}),
+    ("transfer", {"resamples": 20}),
+    ("human_preference", {}),
+]
+
+
+def test_queries_of_one_session_answer_as_each_alone(root: Path) -> None:
+    alone = [run_query(name, str(root), settings) for name, settings in SETTINGS]
+    with Session(str(root)) as session:
+        for order in (SETTINGS, SETTINGS[::-1]):
+            for name, settings in order:
+                with pytest.raises(InputError):
+                    session.run("auc", {"fill": "none such"})
+                found, expected = session.run(name, settings), alone[SETTINGS.index((name, settings))]
+                for column in expected.column_names:
+                    one, other = (table[column].to_pandas() for table in (found, expected))
+                    if (
+                        one.dtype == float
+                    ):  # the order of a sum may change its last digits, and ratios of small ones more
+                        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=column)
+                    else:
+                        assert one.equals(other), column
+
+
+def test_masked_is_read_once_in_a_session_and_anew_with_the_views(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for seed, folder in enumerate((one, other)):
+        write(Study(factorial(2, 1, 2), seed=seed), folder)
+
+    def areas(answer: pa.Table) -> list[float]:
+        return sorted(answer["auc_log"].to_pylist())
+
+    of_one, of_other = (areas(run_query("auc", str(folder))) for folder in (one, other))
+    assert of_one != of_other
+    with duckdb.connect() as connection:
+        with Session(str(one), connection) as session:
+            session.run("specific_loss")
+            (file,) = (one / "masked").iterdir()
+            shutil.copy(other / "masked" / file.name, file)
+            np.testing.assert_allclose(areas(session.run("auc")), of_one)
+        # On the same connection, with what the session has left.
+        np.testing.assert_allclose(areas(run_query("auc", str(one), connection=connection)), of_other)
+
+
+def test_the_preamble_takes_up_what_the_session_knows_that_it_does() -> None:
+    text = "".join((SQL / f"{name}.sql").read_text() for name in sweep.analysis.queries.PREAMBLE)
+    outside_of_views = re.sub(
+        r"CREATE OR REPLACE (VIEW|MACRO) .*?;$", "", text, flags=re.DOTALL | re.MULTILINE
+    )
+    parameters = {name for query in list_queries() for name in query.parameters}
+    taken = {name for name in parameters if f"'{name}'" in outside_of_views}
+    assert taken == set(sweep.analysis.queries.IN_PREAMBLE)
 
 
 def test_a_missing_table_is_named_with_the_remedy(root: Path, tmp_path: Path) -> None:
