@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweep.actors.devices import Share, alive_nodes, configure_tensorflow, oom_kills, shares_of
 from sweep.actors.reasons import last_line
-from sweep.actors.root import RootError, Token, check_root, leave_token
+from sweep.actors.root import SIGHT_SECONDS, RootError, Token, check_root, leave_token
 from sweep.errors import WorkError
 from sweep.storage.store import Store
 
@@ -93,11 +93,12 @@ class Nodes:
         if not self.has_others(node):
             return False
         try:
-            check_root(self.token)
+            check_root(self.token, patience=SIGHT_SECONDS)  # work has waited for the store already
         except RootError:
             return False
         try:
-            ray.get(_on(node, check_root).remote(self.token), timeout=PROBE_SECONDS)
+            asked = _on(node, check_root).remote(self.token, patience=SIGHT_SECONDS)
+            ray.get(asked, timeout=PROBE_SECONDS)
         except RayError as error:
             return isinstance(getattr(error, "cause", None), RootError)
         return False

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 
 from sweep.errors import StoreError, WorkError
-from sweep.storage.files import TEMPORARY, Files
+from sweep.storage.files import PATIENCE, TEMPORARY, Files
 
 SIGHT_SECONDS = 10.0
 """How long a token is looked for: a network file system may show a new folder late."""
@@ -37,9 +37,13 @@ def leave_token(files: Files) -> Token:
     return token
 
 
-def check_root(token: Token, seconds: float = SIGHT_SECONDS) -> None:
-    """Raise RootError, naming this node and the remedy, unless this process sees the token and can write beside it."""
-    files, node = Files(token.root, patience=seconds), f"node {socket.gethostname()}"
+def check_root(token: Token, seconds: float = SIGHT_SECONDS, patience: float = PATIENCE) -> None:
+    """Raise RootError, naming this node and the remedy, unless this process sees the token and can write beside it.
+
+    The token is looked for as many `seconds`; a store that refuses is waited for as long as by all other work, for `patience`
+    seconds.
+    """
+    files, node = Files(token.root, patience), f"node {socket.gethostname()}"
     until = time.monotonic() + seconds
     try:
         while not _is_there(files, token):

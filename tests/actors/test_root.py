@@ -1,6 +1,8 @@
 """The proof that a node reaches a run's results: on the same disk, on another one, and where it may not write."""
 
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,19 +41,41 @@ def test_a_node_without_the_folder_is_told_and_gets_none(tmp_path: Path) -> None
     assert not (tmp_path / "root").exists()
 
 
-def test_a_node_that_may_only_read_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own."""
     root = tmp_path / "root"
     root.mkdir()
     mount = ["mount", "-t", "tmpfs", "tmpfs", str(root)]
     if (made := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"needs leave to mount a file system: {made.stderr.strip()}")
     try:
-        token = leave_token(Files(str(root)))
-        subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
-        with pytest.raises(RootError, match=r"cannot use the results root: .*Read-only file system"):
-            check_root(token, seconds=0.2)
+        yield root
     finally:
         subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+def test_a_node_that_may_only_read_is_refused(disk: Path) -> None:
+    token = leave_token(Files(str(disk)))
+    remount(disk, "ro")
+    with pytest.raises(RootError, match=r"cannot use the results root: .*Read-only file system"):
+        check_root(token, patience=0.2)
+
+
+def test_a_disk_that_refuses_for_a_while_is_waited_for(disk: Path) -> None:
+    """Longer than a token is looked for: a worker that starts in the midst of an outage waits as all others do."""
+    token = leave_token(Files(str(disk)))
+    remount(disk, "ro")
+    later = threading.Timer(1.0, remount, (disk, "rw"))
+    later.start()
+    try:
+        check_root(token, seconds=0.2)
+    finally:
+        later.join()
 
 
 def test_an_object_store_is_proven_alike(bucket: str) -> None:

@@ -50,7 +50,12 @@ def test_a_study_on_an_object_store(bucket: str, tmp_path: Path) -> None:
     store, plan = Store(f"{bucket}/results/small"), make_plan(study.path)
     killed_after(12, study, store, results)
     run(study, *results)
-    assert set(Files(store.root).names("")) == {"study.yaml", ".checksums.json"}
+    assert set(Files(store.root).names("")) == {
+        "study.yaml",
+        "index.parquet",
+        ".checksums.json",
+        ".tracking.json",
+    }
     assert store.files.names(".tmp") == []
     assert store.missing(all_units(plan)) == []
 
