@@ -8,6 +8,10 @@ export PATH="$HOME/sweep-venv/bin:$HOME/sweep-uv/bin:$PATH"
 # left unset Ray decides by whether a token file exists, node by node, and nodes that disagree cannot talk.
 export RAY_AUTH_MODE=token
 
+# Without these, Ray 2.60 serves its metrics to whoever asks, on all addresses and without a token.
+# Two of its servers know no switch, but Ray does without them where their port cannot exist.
+export RAY_enable_metrics_collection=0 AUTOSCALER_METRIC_PORT=-1 DASHBOARD_METRIC_PORT=-1
+
 # Otherwise the first TensorFlow process on a GPU takes all its memory, and the second one fails.
 export TF_FORCE_GPU_ALLOW_GROWTH=true
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sweep.actors.cluster import WITHOUT_METRICS
 from sweep.errors import InputError
 from sweep.numerics.readout import Readout
 from sweep.study import load_study
@@ -54,6 +55,14 @@ def test_no_name_in_a_study_leads_out_of_the_results(small_study: SmallStudy, na
         small_study.path.write_text(json.dumps({**small_study.content, **changed}))
         with pytest.raises(InputError):
             load_study(small_study.path)
+
+
+@pytest.mark.parametrize("name", ["node-env.sh", "Dockerfile"])
+def test_nodes_serve_no_metrics(name: str) -> None:
+    """Ray asks for no token there. A run without a cluster has the same: tests/actors/test_cluster.py."""
+    text = (ROOT / "infra" / name).read_text()
+    for variable, value in WITHOUT_METRICS.items():
+        assert re.search(rf"^(export|ENV) .*\b{variable}={value}( |$)", text, re.MULTILINE)
 
 
 class Evil:

@@ -23,6 +23,16 @@ from sweep.stages.loaded import Context, Reference
 from sweep.stages.memory import worker_bytes
 from sweep.storage.store import Store
 
+WITHOUT_METRICS = {
+    "RAY_enable_metrics_collection": "0",
+    "AUTOSCALER_METRIC_PORT": "-1",
+    "DASHBOARD_METRIC_PORT": "-1",
+}
+"""Without these, Ray 2.60 serves its metrics to whoever asks, on all addresses and without a token.
+
+Two of its servers know no switch, but Ray does without them where their port cannot exist.
+"""
+
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[bool]:
@@ -32,6 +42,8 @@ def cluster(address: str | None) -> Iterator[bool]:
     Raises InputError where no cluster can be joined at the address, WorkError where Ray does not start here.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in WITHOUT_METRICS.items():
+        os.environ.setdefault(name, value)
     # Without an address Ray would join whatever cluster was last started on this machine, and die with it.
     found = cluster_address(address)
     with _token(of_our_own=not found), nullcontext() if found else folder_for_ray():

@@ -67,8 +67,10 @@ def open_ports(address: str) -> Iterator[int]:
     for port in range(1, 65536):
         with socket.socket() as one:
             one.settimeout(2)
-            if one.connect_ex((address, port)) == 0:
-                yield port
+            is_open = one.connect_ex((address, port)) == 0
+        # Only after the connection is closed: a server that serves one at a time would answer no other meanwhile.
+        if is_open:
+            yield port
 
 
 def page(address: str, port: int, method: str, path: str) -> int | None:

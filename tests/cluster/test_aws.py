@@ -10,7 +10,9 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +162,16 @@ def test_a_study_starts_a_gpu_machine_which_goes_when_it_idles(network: Machines
     study = write_small_study(tmp_path).changed(factors={"seed": [1], "task": ["identity"]})
     run = of_readme("ray exec infra/ray-cluster.yaml 'cd ~/relevance-sweep && sweep run")
     assert "sweep run studies/umist.yaml --results s3://BUCKET/umist " in run
-    said = type_in(network, run.replace("studies/umist.yaml", str(study.path)).replace("/umist", "/results"))
-    assert "Tables   s3://bucket/results/small" in said
-    assert ("gpu_spot", "spot", "running") in instances(network)
+    run = run.replace("studies/umist.yaml", str(study.path)).replace("/umist", "/results")
+    seen: set[tuple[str, str, str]] = set()
+    with ThreadPoolExecutor() as background:
+        running = background.submit(type_in, network, run)
+        # While it runs: the machine has nothing to do for the report, and may be gone before the run is over.
+        while not running.done():
+            seen |= set(instances(network))
+            time.sleep(1)
+        assert "Tables   s3://bucket/results/small" in running.result()
+    assert ("gpu_spot", "spot", "running") in seen
     masked = sum("/masked/" in name for name in in_bucket(network, "results/small/"))
     assert masked == len([unit for unit in all_units(make_plan(study.path)) if unit.table == "masked"])
 
