@@ -3,6 +3,7 @@
 One story on one results root, as each chapter starts from what the one before it left.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,14 @@ def test_a_stopped_run_refuses_a_second_one_finishes_what_is_in_flight_and_says_
     log.write_text("")
     with running(study) as process:
         assert wait_until(lambda: read_holder(files), RUN_SECONDS, process), log.read_text()
-        second = sweep("run", study.path, cwd=study.path.parent)
+        # At once: on a busy machine the run may be over before both were asked one after the other.
+        with ThreadPoolExecutor() as both:
+            second, status = both.map(
+                lambda command: sweep(command, study.path, cwd=study.path.parent), ("run", "status")
+            )
         assert second.returncode == 1
         (line,) = second.stderr.splitlines()
         assert line.startswith(f"sweep: {study.path} is being run already (by process {process.pid} on ")
-        status = sweep("status", study.path, cwd=study.path.parent)
         assert f"running: process {process.pid} on " in status.stdout
         assert wait_until(lambda: list(root.glob(f"models/{POISONED}.*")), RUN_SECONDS, process), (
             log.read_text()
