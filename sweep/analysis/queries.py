@@ -82,11 +82,11 @@ def run_query(
         InputError: for an unknown query or parameter, a value that cannot be used, or a table without files.
         WorkError: when the query itself fails.
     """
-    with Session(results, connection, index) as session:
+    with QuerySession(results, connection, index) as session:
         return session.run(name, parameters)
 
 
-class Session:
+class QuerySession:
     """Queries on the tables of one study, one after the other on one connection; what they share is computed once.
 
     Close it, or use it in a `with` block. The arguments are those of `run_query`; a connection of the caller's is left open.
@@ -167,7 +167,7 @@ def opened(
 
     The arguments are those of `run_query`. What DuckDB raises is passed on: see `told`.
     """
-    with Session(results, connection, index) as session:
+    with QuerySession(results, connection, index) as session:
         session.prepare()
         yield session.connection
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from sweep.analysis.provenance import TableIdentity, table_identities
-from sweep.analysis.queries import Session, Value
+from sweep.analysis.queries import QuerySession, Value
 from sweep.errors import InputError, WorkError
 from sweep.human.tables import answered
 from sweep.plan import Plan
@@ -228,8 +228,8 @@ class Answers:
         return self._session.run(query, settings)
 
     @cached_property
-    def _session(self) -> Session:
-        session = Session(self.store.root, index=index_of_study(self.plan))
+    def _session(self) -> QuerySession:
+        session = QuerySession(self.store.root, index=index_of_study(self.plan))
         weakref.finalize(self, session.close)
         return session
 

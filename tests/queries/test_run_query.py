@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sweep.analysis.queries
-from sweep.analysis.queries import Session, list_queries, run_query
+from sweep.analysis.queries import QuerySession, list_queries, run_query
 from sweep.errors import InputError, WorkError
 from sweep.storage.index import INDEX
 from tests.queries.simulated import Study, factorial, write
@@ -168,7 +168,7 @@ SETTINGS: list[tuple[str, dict[str, str | int]]] = [
 
 def test_queries_of_one_session_answer_as_each_alone(root: Path) -> None:
     alone = [run_query(name, str(root), settings) for name, settings in SETTINGS]
-    with Session(str(root)) as session:
+    with QuerySession(str(root)) as session:
         for order in (SETTINGS, SETTINGS[::-1]):
             for name, settings in order:
                 with pytest.raises(InputError):
@@ -195,7 +195,7 @@ def test_masked_is_read_once_in_a_session_and_anew_with_the_views(tmp_path: Path
     of_one, of_other = (areas(run_query("auc", str(folder))) for folder in (one, other))
     assert of_one != of_other
     with duckdb.connect() as connection:
-        with Session(str(one), connection) as session:
+        with QuerySession(str(one), connection) as session:
             session.run("specific_loss")
             shutil.copytree(other / "masked", one / "masked", dirs_exist_ok=True)
             np.testing.assert_allclose(areas(session.run("auc")), of_one)
