@@ -29,26 +29,30 @@ from sweep.lrp.quotients import Denominators, of_block, of_inputs, quotients, ru
 from sweep.lrp.rules import ONES
 from sweep.lrp.steps import Step
 
-ACTIVATIONS = ("relu", "leaky_relu")
 
+def run(
+    steps: Sequence[Step], weights: Sequence[Weights], images: Tensor, *, checked: bool = False
+) -> Tensor:
+    """The plain forward pass; where it is `checked`, all NaN for an image if a number on its way was not finite.
 
-def run(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> Tensor:
-    """The plain forward pass."""
-    return _tensors(steps, weights, images)[-1]
-
-
-def run_checked(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> Tensor:
-    """The plain forward pass; all NaN for an image where a number on its way was not finite.
-
-    The output alone does not tell: a max-pool loses every NaN on some processors, and what follows looks sound.
+    The output alone does not tell: a max-pool loses every NaN on some processors, a bounded ReLU on all, and what follows
+    looks sound.
     """
     tensors = _tensors(steps, weights, images)
     output = tensors[-1]
-    # A NaN comes of infinities, and those pass every activation.
-    seen = [tensor for step, tensor in zip(steps, tensors[1:], strict=True) if step.kind in ACTIVATIONS]
-    sums = [tf.reduce_sum(tensor, axis=range(1, len(tensor.shape))) for tensor in [*seen, output]]
+    if not checked:
+        return output
+    # What only plain ReLUs read is computed together with them; an infinity that counts, and a NaN, are seen behind them.
+    hidden = {tensor for step in steps if _passes_nan(step) for tensor in step.reads}
+    hidden -= {tensor for step in steps if not _passes_nan(step) for tensor in step.reads}
+    seen = [tensor for place, tensor in enumerate(tensors) if place not in hidden]
+    sums = [tf.reduce_sum(tensor, axis=range(1, len(tensor.shape))) for tensor in seen]
     sound = tf.reshape(tf.math.is_finite(tf.add_n(sums)), (-1, *(1 for _ in output.shape[1:])))
     return tf.where(sound, output, float("nan"))
+
+
+def _passes_nan(step: Step) -> bool:
+    return step.kind == "relu" and step.max_value is None
 
 
 def record(

@@ -24,20 +24,12 @@ class Program:
         self._traced: dict[str, Any] = {}
 
     @full_precision()
-    def run(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
-        """The plain forward pass."""
-        if "run" not in self._traced:
-            function = tf.function(lambda w, x: graph.run(self.steps, w, x), autograph=False)
-            self._traced["run"] = function.get_concrete_function(_specs(weights), self._images())
-        return self._traced["run"](weights, images)
-
-    @full_precision()
-    def run_checked(self, weights: Sequence[Weights], images: Tensor) -> Tensor:
-        """The plain forward pass, NaN where a number on the way was not finite; see `graph.run_checked`."""
-        if "run checked" not in self._traced:
-            function = tf.function(lambda w, x: graph.run_checked(self.steps, w, x), autograph=False)
-            self._traced["run checked"] = function.get_concrete_function(_specs(weights), self._images())
-        return self._traced["run checked"](weights, images)
+    def run(self, weights: Sequence[Weights], images: Tensor, *, checked: bool = False) -> Tensor:
+        """The plain forward pass; see `graph.run`."""
+        if (key := f"run {checked}") not in self._traced:
+            function = tf.function(lambda w, x: graph.run(self.steps, w, x, checked=checked), autograph=False)
+            self._traced[key] = function.get_concrete_function(_specs(weights), self._images())
+        return self._traced[key](weights, images)
 
     @full_precision()
     def record(

@@ -79,7 +79,7 @@ class Evaluator:
         NaN for an image where a number inside the backbone was not finite.
         """
         parts = [tf.constant(inputs[part]) for part in self._parts(len(inputs))]
-        return tf.concat([self._program.run_checked(self._weights, part) for part in parts], axis=0)
+        return tf.concat([self._program.run(self._weights, part, checked=True) for part in parts], axis=0)
 
     def masked_features(
         self, inputs: Array, replacement: Replacement, ranks: Array, counts: Sequence[int]

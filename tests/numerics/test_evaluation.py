@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sweep.lrp import Network, forward, winograd
+from sweep.lrp import Conv, Flatten, MaxPool, Network, ReLU, forward, winograd
 from sweep.models.network import backbone_network
 from sweep.models.source import Preprocessing
 from sweep.models.vgg import LAYERS
@@ -78,6 +78,21 @@ def test_an_image_that_overflows_anywhere_inside_has_no_features_and_the_others_
     assert np.isfinite(features[sound]).all()
     np.testing.assert_array_equal(features[sound], Evaluator(broken).features(inputs[sound]).numpy())
     close(features[sound] / 1e20, forward(broken, inputs[sound]) / 1e20)
+
+
+def test_an_overflow_in_front_of_a_bounded_relu_is_found() -> None:
+    def conv(channels: int, width: int, scale: float) -> Conv:
+        kernel = DRAWS.normal(size=(3, 3, channels, width)) * scale
+        return Conv(kernel.astype(np.float32), np.zeros(width, np.float32))
+
+    bounded = ReLU(max_value=6.0)
+    network = Network(
+        (conv(3, 8, 1e25), bounded, conv(8, 8, 1.0), bounded, MaxPool(), Flatten()), (16, 16, 3)
+    )
+    inputs = DRAWS.normal(size=(3, 16, 16, 3)).astype(np.float32)
+    inputs[1] *= 1e20
+    features = Evaluator(network).features(inputs).numpy()
+    assert np.isnan(features).all(axis=1).tolist() == [False, True, False]
 
 
 def readout(features: int, classes: int) -> Readout:

@@ -7,7 +7,7 @@ from sweep.errors import WorkError
 from sweep.numerics.finite import check_finite
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -np.finfo(np.float32).max])
 @pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 2)])
 def test_the_first_image_and_their_number_are_told(value: float, shape: tuple[int, ...]) -> None:
     values = np.zeros(shape, np.float32)
