@@ -68,7 +68,6 @@ class Innvestigate:
         """Start the process, which takes some ten seconds, and turn to a network."""
         self._folder = tempfile.TemporaryDirectory(prefix="innvestigate-")
         self._path = Path(self._folder.name)
-        self._stored_network: Path | None = None
         self._n_networks = self._n_calls = 0
         try:
             self.turn_to(network, preset)
@@ -97,12 +96,16 @@ class Innvestigate:
         check_reference(preset, "innvestigate")
         settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
         until = composite(settings).flat_until_index(network.layers)
-        if self._stored_network is not None:
-            self._stored_network.unlink(missing_ok=True)
+        before = self._network_file
         self._n_networks += 1
+        save_network(self._network_file, network, {"preset": settings["preset"], "until": until})
+        before.unlink(missing_ok=True)
         self._network = network
-        self._stored_network = self._path / f"network-{self._n_networks}.npz"
-        save_network(self._stored_network, network, {"preset": settings["preset"], "until": until})
+
+    @property
+    def _network_file(self) -> Path:
+        """A name of its own for each network, by which the process knows one from the other."""
+        return self._path / f"network-{self._n_networks}.npz"
 
     def relevance(
         self, images: npt.ArrayLike, targets: npt.ArrayLike | Literal["predicted", "all"]
@@ -130,8 +133,7 @@ class Innvestigate:
         question, answer = self._path / f"{self._n_calls}.npz", self._path / f"{self._n_calls}.answer.npz"
         self._n_calls += 1
         np.savez(question, images=batch, targets=classes)
-        network = "" if self._stored_network is None else self._stored_network.name
-        reply = self._ask(f"{network} {question.name} {answer.name}")
+        reply = self._ask(f"{self._network_file.name} {question.name} {answer.name}")
         if reply != "done":
             self.close()
             raise WorkError(f"iNNvestigate failed: {reply}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,13 +15,14 @@ from sweep.arrays import Array
 from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
 from sweep.lrp import Add, Dense, Network, composite
-from sweep.lrp.reference import Innvestigate, as_reference, check_reference
+from sweep.lrp.reference import as_reference, check_reference
 from sweep.models.network import joined
 from sweep.numerics.permutation import READOUT, permuted_layer, permuted_network
 from sweep.numerics.readout import Readout
 from sweep.numerics.similarity import pearson, standardized
 from sweep.plan import Plan
 from sweep.stages import finetune, randomized, relevance
+from sweep.stages.loaded import ReferenceEngine
 from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS
 from sweep.storage.store import Store, Unit
@@ -124,16 +125,9 @@ def verify(
     chosen = sample_maps(plan, count, seed)
     networks = plan.load_networks()
     rows: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        process: Innvestigate | None = None
+    with closing(ReferenceEngine()) as engine:
         for one, positions in chosen.items():
-            network = _network(plan, store, networks, one)
-            reference = _reference(plan, network)
-            if process is None:
-                process = stack.enter_context(Innvestigate(network, reference))
-            else:
-                process.turn_to(network, reference)
-            rows += _compare(plan, store, one, positions, network, process)
+            rows += _compare(plan, store, one, positions, _network(plan, store, networks, one), engine)
             on_done(len(positions))
     table = pa.Table.from_pylist(rows, schema=SCHEMAS["verification"])
     keys = [unit.key for unit in stored]
@@ -161,31 +155,23 @@ def has_sums(network: Network) -> bool:
     return any(isinstance(layer, Add) for layer in network.layers)
 
 
-def _shares_otherwise(plan: Plan, network: Network) -> bool:
-    """Whether the study shares the relevance of sums as iNNvestigate cannot."""
-    return has_sums(network) and composite(plan.study.relevance.composite).sharing != "z"
-
-
-def _reference(plan: Plan, network: Network) -> str | dict[str, Any]:
-    """The composite to compare by."""
-    given = plan.study.relevance.composite
-    return as_reference(given) if _shares_otherwise(plan, network) else given
-
-
 def _compare(
-    plan: Plan, store: Store, one: Explained, positions: list[int], network: Network, process: Innvestigate
+    plan: Plan, store: Store, one: Explained, positions: list[int], network: Network, engine: ReferenceEngine
 ) -> Iterator[dict[str, Any]]:
-    model, reference = plan.model[one.model_id], _reference(plan, network)
+    model = plan.model[one.model_id]
     images = [plan.selected[position] for position in positions]
+    given = plan.study.relevance.composite
+    shared_otherwise = has_sums(network) and composite(given).sharing != "z"
+    reference = as_reference(given) if shared_otherwise else given
     inputs = plan.backbones[model.backbone].weights.preprocessing(plan.images.pixels[images])
     targets = [model.labels[image] for image in images]
-    if _shares_otherwise(plan, network):
-        from sweep.lrp import relevance as engine
+    if shared_otherwise:
+        from sweep.lrp import relevance as own_maps
 
-        stored = engine(network, inputs, targets, reference).reshape(len(images), -1)
+        stored = own_maps(network, inputs, targets, reference).reshape(len(images), -1)
     else:
         stored = _stored_maps(plan, store, one, positions)
-    again = process.relevance(inputs, targets).reshape(len(images), -1)
+    again = engine.maps(one, network, reference, inputs, targets).reshape(len(images), -1)
     largest = np.abs(again).max(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
         errors = np.abs(stored - again).max(axis=1) / np.where(largest > 0, largest, 1)

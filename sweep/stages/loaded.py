@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweep.arrays import Array
-from sweep.models.network import joined
+from sweep.lrp import Network
 from sweep.models.source import Preprocessing
 from sweep.numerics.masking import Fill, replacements
 from sweep.storage.store import Store, Unit
@@ -156,32 +156,32 @@ class Loaded:
 
 
 class ReferenceEngine:
-    """iNNvestigate in a process of its own, for one model after the other.
-
-    The process ends with this object, at the latest.
-    """
+    """iNNvestigate in a process of its own, for one network after the other; close it, or let it go."""
 
     def __init__(self) -> None:
         self._of: Any = None
         self._process: Any = None
-        self._close: Callable[[], Any] = lambda: None
 
-    def maps(
-        self, of: Any, backbone: Any, readout: Any, composite: Any, inputs: Array, targets: Array
-    ) -> Array:
-        """Maps (image, height, width) of one model, which `of` tells from all others."""
+    def maps(self, of: Any, network: Network, composite: Any, inputs: Array, targets: Any) -> Array:
+        """Maps (image, height, width) of one network, which `of` tells from all others."""
         from sweep.lrp.reference import Innvestigate
 
-        if self._process is None:
-            self._process = Innvestigate(joined(backbone, readout), composite)
-            self._close = weakref.finalize(self, self._process.close)
-        elif of != self._of:
-            self._process.turn_to(joined(backbone, readout), composite)
         try:
+            if self._process is None:
+                self._process = Innvestigate(network, composite)
+                # Whoever keeps this may be collected at any moment, long after its last use.
+                self._end = weakref.finalize(self, self._process.close)
+            elif of != self._of:
+                self._process.turn_to(network, composite)
             maps: Array = self._process.relevance(inputs, targets)
-        except BaseException:
-            self._close()
-            self._process = None
+        except BaseException:  # what has failed may answer no further question
+            self.close()
             raise
         self._of = of
         return maps
+
+    def close(self) -> None:
+        """End the process; the next question starts another."""
+        if self._process is not None:
+            self._end()
+            self._process = None

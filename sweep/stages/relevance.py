@@ -173,6 +173,7 @@ class RelevancePiece:
     def _maps(self, loaded: Loaded) -> Iterator[tuple[Any, Any]]:
         """Maps (image, height, width) and logits (image, class) of each model."""
         from sweep.lrp import shared_relevance
+        from sweep.models.network import joined
         from sweep.numerics.evaluation import Evaluator
         from sweep.numerics.readout import Readout
 
@@ -185,7 +186,7 @@ class RelevancePiece:
             features = evaluator.features(inputs).numpy()
             for model, head, own in zip(self.models, heads, targets, strict=True):
                 of = (model, self.permutation)
-                maps = loaded.reference.maps(of, network, head, self.composite, inputs, own)
+                maps = loaded.reference.maps(of, joined(network, head), self.composite, inputs, own)
                 yield maps, Readout(head.kernel, head.bias).logits(features)
         else:
             yield from zip(

@@ -1,4 +1,4 @@
-"""iNNvestigate as a worker keeps it: one process per model, and a new one where the last has failed."""
+"""iNNvestigate as a worker keeps it: one process, and a new one where the last has failed."""
 
 import gc
 import warnings
@@ -10,7 +10,7 @@ import pytest
 
 from sweep.errors import WorkError
 from sweep.keys import key_of
-from sweep.lrp import Dense, Network, relevance
+from sweep.lrp import Network, relevance
 from sweep.stages.loaded import ModelRef, ReferenceEngine
 from sweep.storage.store import Unit
 from tests.lrp import nets
@@ -60,7 +60,5 @@ def test_a_process_ends_with_the_engine_that_keeps_it() -> None:
 def _one_model() -> tuple[Network, Callable[[ReferenceEngine], np.ndarray]]:
     """A network, and the maps that an engine makes of it."""
     network = nets.small(0)
-    backbone, readout = Network(network.layers[:-1], network.input_shape), network.layers[-1]
-    assert isinstance(readout, Dense)
     model = ModelRef("model", "key", "identity", Unit("models", "model", key_of("model"), 1))
-    return network, lambda engine: engine.maps(model, backbone, readout, "preset_a", IMAGES, np.array([0, 1]))
+    return network, lambda engine: engine.maps(model, network, "preset_a", IMAGES, np.array([0, 1]))

@@ -1,6 +1,7 @@
 """The engine against iNNvestigate itself."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,23 @@ def assert_alike(maps: Any, expected: Any) -> None:
             assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] >= 0.99999
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[Innvestigate]:
+    """One process, which turns to the network of each test."""
+    with Innvestigate(nets.small(0)) as made:
+        yield made
+
+
 @pytest.mark.reference
 @pytest.mark.parametrize("preset", [*nets.INNVESTIGATE, {"preset": "preset_b_flat_until", "until": 2}])
-def test_presets_agree_with_innvestigate(preset: Any) -> None:
+def test_presets_agree_with_innvestigate(process: Innvestigate, preset: Any) -> None:
     network = rich(4)
     images = np.random.default_rng(0).standard_normal((4, 13, 10, 3)).astype(np.float32)
     images[0] = 0.5  # constant: every pool is a tie
     images[1] = 0
-    with Innvestigate(network, preset) as process:
-        for targets in ("predicted", [1, 0, 3, 2], 1, "all"):
-            assert_alike(relevance(network, images, targets, preset), process.relevance(images, targets))
+    process.turn_to(network, preset)
+    for targets in ("predicted", [1, 0, 3, 2], 1, "all"):
+        assert_alike(relevance(network, images, targets, preset), process.relevance(images, targets))
 
 
 def residual(seed: int) -> Network:
@@ -133,7 +141,7 @@ def inverted(seed: int) -> Network:
     ("build", "seed", "preset"),
     [(residual, 3, "preset_a_flat"), (residual, 6, "preset_b"), (inverted, 6, "preset_a")],
 )
-def test_graphs_agree_with_innvestigate(build: Any, seed: int, preset: str) -> None:
+def test_graphs_agree_with_innvestigate(process: Innvestigate, build: Any, seed: int, preset: str) -> None:
     network, rng = build(seed), np.random.default_rng(0)
     images = rng.standard_normal((6, *network.input_shape)).astype(np.float32)
     given = {"preset": preset, "kinds": {"add": "z"}}
@@ -150,8 +158,8 @@ def test_graphs_agree_with_innvestigate(build: Any, seed: int, preset: str) -> N
         if np.abs(one - other).max() < 1e-5 * np.abs(one).max()
     ]
     assert len(still) >= 2
-    with Innvestigate(network, given) as process:
-        assert_alike(maps[still], process.relevance(images, "predicted")[still])
+    process.turn_to(network, given)
+    assert_alike(maps[still], process.relevance(images, "predicted")[still])
 
 
 @pytest.fixture(scope="module")
@@ -174,14 +182,13 @@ def vgg(shared: Path) -> Network:
 @pytest.mark.shared_data
 @pytest.mark.reference
 @pytest.mark.parametrize("preset", ["preset_a_flat", "preset_b"])
-def test_presets_agree_with_innvestigate_on_vgg16(vgg: Network, preset: str) -> None:
+def test_presets_agree_with_innvestigate_on_vgg16(process: Innvestigate, vgg: Network, preset: str) -> None:
     rows, columns = np.mgrid[:224, :224]
     waves = [120 * np.sin(rows / 20 + columns / 31), 120 * np.cos(columns / 13), 100 * np.sin(rows / 9)]
     noise = np.random.default_rng(0).uniform(-100, 130, (224, 224, 3))
     images = np.stack([np.stack(waves, axis=-1), noise]).astype(np.float32)
-    assert_alike(
-        relevance(vgg, images, "predicted", preset), innvestigate_relevance(vgg, images, "predicted", preset)
-    )
+    process.turn_to(vgg, preset)
+    assert_alike(relevance(vgg, images, "predicted", preset), process.relevance(images, "predicted"))
 
 
 @pytest.mark.reference
