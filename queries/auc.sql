@@ -10,8 +10,8 @@
 -- Parameters: fill
 --
 -- Also leaves, for the files that follow: mask_accuracy and mask_auc (temporary tables of all fills and controls, so
--- that `masked` is read only once, until views.sql is read again), pair_accuracy and auc (of the chosen fill, without the controls that belong to a
--- source), bin_auc (mean over the sources of a bin), losses (specific losses of all fills and controls), bin_measure
+-- that `masked` is read only once until views.sql is read again), pair_accuracy and auc (of the chosen fill, without
+-- the controls that belong to a source), bin_auc (mean over the sources of a bin), losses (specific losses of all fills and controls), bin_measure
 -- and compared_auc (what the tests compare), drawn_sources (the paper's random draws).
 
 CREATE TEMP TABLE IF NOT EXISTS mask_accuracy AS

@@ -7,11 +7,9 @@ answers from its header comment, checks that the tables it reads exist, and bind
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -82,14 +80,14 @@ def run_query(
         InputError: for an unknown query or parameter, a value that cannot be used, or a table without files.
         WorkError: when the query itself fails.
     """
-    with QuerySession(results, connection, index) as session:
+    with closing(QuerySession(results, connection, index)) as session:
         return session.run(name, parameters)
 
 
 class QuerySession:
     """Queries on the tables of one study, one after the other on one connection; what they share is computed once.
 
-    Close it, or use it in a `with` block. The arguments are those of `run_query`; a connection of the caller's is left open.
+    Close it in the end. The arguments are those of `run_query`; a connection of the caller's is left open.
     """
 
     def __init__(
@@ -148,14 +146,6 @@ class QuerySession:
             execute(self.connection, text_of(stem))
         self._read_with = read_with
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 @contextmanager
 def opened(
@@ -167,7 +157,7 @@ def opened(
 
     The arguments are those of `run_query`. What DuckDB raises is passed on: see `told`.
     """
-    with QuerySession(results, connection, index) as session:
+    with closing(QuerySession(results, connection, index)) as session:
         session.prepare()
         yield session.connection
 

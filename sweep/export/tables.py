@@ -1,13 +1,14 @@
 """The tables of an export: those that a study stores, and the answers that its tests rest on, as CSV and as Parquet."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from sweep.analysis.queries import Value, opened, run_query, told
+from sweep.analysis.queries import QuerySession, opened, told
 from sweep.analysis.sql import quoted
 from sweep.plan import Plan
 from sweep.stages import index_of_study
@@ -45,28 +46,24 @@ def write_tables(plan: Plan, store: Store, folder: Path) -> dict[str, pa.Schema]
                 (parquet_path(table), "parquet, COMPRESSION zstd"),
             ):
                 session.execute(f"COPY ({rows}) TO {quoted(str(folder / path))} (FORMAT {form})")
-    for table, answer in _answers(plan, store, index):
-        pa.csv.write_csv(answer, folder / csv_path(table))
-        pq.write_table(answer, folder / parquet_path(table), compression="zstd")
+    with closing(QuerySession(store.root, index=index)) as queries:
+        for table, answer in _answers(plan, queries):
+            pa.csv.write_csv(answer, folder / csv_path(table))
+            pq.write_table(answer, folder / parquet_path(table), compression="zstd")
     return {path.stem: pq.read_schema(path) for path in sorted((folder / "parquet").iterdir())}
 
 
-def _answers(plan: Plan, store: Store, index: bytes) -> Iterator[tuple[str, pa.Table]]:
-    analysis = plan.study.analysis
-
-    def ask(query: str, settings: Mapping[str, Value]) -> pa.Table:
-        return run_query(query, store.root, settings, index=index)
-
-    def of_every_fill(query: str, settings: Mapping[str, Value]) -> pa.Table:
-        return pa.concat_tables([ask(query, {**settings, "fill": fill}) for fill in plan.study.masking.fills])
+def _answers(plan: Plan, queries: QuerySession) -> Iterator[tuple[str, pa.Table]]:
+    def of_every_fill(query: str) -> pa.Table:
+        return pa.concat_tables([queries.run(query, {"fill": fill}) for fill in plan.study.masking.fills])
 
     ids = [plan.images.ids[position] for position in plan.selected]
     yield "mapped", pa.table({"position": pa.array(range(len(ids)), pa.int32()), "image_id": ids})
-    yield "auc", of_every_fill("auc", {})
-    yield "bins", of_every_fill("bins", {"draws": analysis.draws, "draw_seed": analysis.draw_seed})
-    yield "transfer", ask("transfer", {"draw_seed": analysis.draw_seed})
-    initialisation = of_every_fill("anova_initialisation", {})
-    source = of_every_fill("anova_source", {})
+    yield "auc", of_every_fill("auc")
+    yield "bins", of_every_fill("bins")
+    yield "transfer", queries.run("transfer")
+    initialisation = of_every_fill("anova_initialisation")
+    source = of_every_fill("anova_source")
     tests = [
         _with(_with(initialisation, "sources", INITIALISATION), "test", "initialisation"),
         _with(_with(source, "effect", "mask_source"), "test", "source"),

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -168,7 +169,7 @@ SETTINGS: list[tuple[str, dict[str, str | int]]] = [
 
 def test_queries_of_one_session_answer_as_each_alone(root: Path) -> None:
     alone = [run_query(name, str(root), settings) for name, settings in SETTINGS]
-    with QuerySession(str(root)) as session:
+    with closing(QuerySession(str(root))) as session:
         for order in (SETTINGS, SETTINGS[::-1]):
             for name, settings in order:
                 with pytest.raises(InputError):
@@ -176,9 +177,8 @@ def test_queries_of_one_session_answer_as_each_alone(root: Path) -> None:
                 found, expected = session.run(name, settings), alone[SETTINGS.index((name, settings))]
                 for column in expected.column_names:
                     one, other = (table[column].to_pandas() for table in (found, expected))
-                    if (
-                        one.dtype == float
-                    ):  # the order of a sum may change its last digits, and ratios of small ones more
+                    # The order of a sum may change its last digits, and ratios of small sums more.
+                    if one.dtype == float:
                         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9, err_msg=column)
                     else:
                         assert one.equals(other), column
@@ -195,7 +195,7 @@ def test_masked_is_read_once_in_a_session_and_anew_with_the_views(tmp_path: Path
     of_one, of_other = (areas(run_query("auc", str(folder))) for folder in (one, other))
     assert of_one != of_other
     with duckdb.connect() as connection:
-        with QuerySession(str(one), connection) as session:
+        with closing(QuerySession(str(one), connection)) as session:
             session.run("specific_loss")
             shutil.copytree(other / "masked", one / "masked", dirs_exist_ok=True)
             np.testing.assert_allclose(areas(session.run("auc")), of_one)

@@ -134,7 +134,7 @@ def check_pairs(case: Case) -> int:
     return possible
 
 
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=15)
 @given(studies())
 def test_any_design(tmp_path_factory: pytest.TempPathFactory, study: Study) -> None:
     case = Case(tmp_path_factory.mktemp("study"), study)
