@@ -16,8 +16,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from sweep.actors.cluster import WITHOUT_METRICS
-
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
 README = INFRA / "README.md"
@@ -234,14 +232,6 @@ def test_sweep_is_found_by_shells_that_are_not_interactive(home: Path) -> None:
 
     seen = shell('. ~/.bashrc; sweep; echo "$RAY_AUTH_MODE $TF_FORCE_GPU_ALLOW_GROWTH $TOO_LATE"', home)
     assert seen.stdout.splitlines() == ["the right one", "token true "]
-
-
-@pytest.mark.parametrize("name", ["node-env.sh", "Dockerfile"])
-def test_nodes_serve_no_metrics(name: str) -> None:
-    """Ray asks for no token there. A run without a cluster has the same: tests/actors/test_cluster.py."""
-    text = (INFRA / name).read_text()
-    for variable, value in WITHOUT_METRICS.items():
-        assert re.search(rf"^(export|ENV) .*\b{variable}={value}( |$)", text, re.MULTILINE)
 
 
 def test_only_the_head_is_sent_to_mlflow(home: Path) -> None:
