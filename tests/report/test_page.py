@@ -113,6 +113,13 @@ def test_the_study_is_shown_as_it_was_planned(whole: Written) -> None:
     assert "edited-meanwhile" not in whole.page.text
 
 
+def test_the_papers_draws_are_as_many_as_the_study_says(tmp_path: Path) -> None:
+    study = write_small_study(tmp_path).changed(analysis={"draws": 7})
+    plan, store = make_plan(study.path), Store(str(tmp_path / "results" / "small"))
+    simulate(plan, store)
+    assert set(answers_of(plan, store).bins["mean"]["n_draws"].to_pylist()) == {7}
+
+
 def test_every_f_value_of_the_queries_stands_in_the_text(whole: Written) -> None:
     for query in ("anova_initialisation", "anova_source"):
         for row in run_query(query, whole.store.root, index=index_of_study(whole.plan)).to_pylist():

@@ -1,5 +1,6 @@
 """A finetuned model outside of its study answers as it does in the study's tables."""
 
+import io
 import json
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_a_description_holds_an_address_and_no_weights(result: sweep.Result) -> 
     content = json.loads(description)
     assert content["pretraining"]["weights"] == f"npz:{result.plan.path.parent.resolve() / 'first.npz'}"
     assert len(description) < 2000
+
+
+def test_logits_that_are_not_finite_give_no_class(result: sweep.Result) -> None:
+    description, weights = parts(result, "first-identity-s1")
+    with np.load(io.BytesIO(weights)) as arrays:
+        spoilt = {name: np.full_like(array, 3e38) for name, array in arrays.items()}
+    content = io.BytesIO()
+    np.savez(content, **spoilt)
+    with pytest.raises(InputError, match="model first-identity-s1: its logits of an image are not finite"):
+        Classifier(description, content.getvalue()).predict(result.plan.images.pixels)
 
 
 def test_images_of_another_size_and_other_weights_are_refused(result: sweep.Result, tmp_path: Path) -> None:
