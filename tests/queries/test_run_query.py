@@ -197,8 +197,10 @@ def test_masked_is_read_once_in_a_session_and_anew_with_the_views(tmp_path: Path
     with duckdb.connect() as connection:
         with closing(QuerySession(str(one), connection)) as session:
             session.run("specific_loss")
+            counted = connection.sql("FROM mask_accuracy ORDER BY ALL").to_arrow_table()
             shutil.copytree(other / "masked", one / "masked", dirs_exist_ok=True)
             np.testing.assert_allclose(areas(session.run("auc")), of_one)
+            assert connection.sql("FROM mask_accuracy ORDER BY ALL").to_arrow_table().equals(counted)
         # On the same connection, with what the session has left.
         np.testing.assert_allclose(areas(run_query("auc", str(one), connection=connection)), of_other)
 
