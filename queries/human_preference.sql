@@ -3,8 +3,8 @@
 --   believe; 'observers' = the paper's, a t test of the observers' own shares; 'targets' = the same of the targets');
 --   condition_a, condition_b; n_observers, n_targets, n_answers; preference (for the choices of condition_a: share of
 --   answers, or mean of the shares), std_error, low, high (95 percent interval), t, df, p (against 0.5, two-sided);
---   meaning (what the test generalises to); n_excluded (sessions), excluded (each with the reason); n_too_fast (answers
---   left out); note (why there is no test).
+--   meaning (what the test generalises to); n_simulated (observers who are no people: a rehearsal); n_excluded (sessions),
+--   excluded (each with the reason); n_too_fast (answers left out); note (why there is no test).
 -- Paper: section 3.4, "Overall, there was a modest but significant preference for the VGGFace rank-2 choice (51.8% +/-
 --   0.77, t(45) = 2.345, p = 0.023)"; figure 7.
 -- Reads: human_trials, human_responses, human_sessions
@@ -34,6 +34,8 @@ observers AS (
     SELECT
         experiment_id,
         count(*) AS groups,
+        -- sweep human simulate names its sessions so.
+        count(*) FILTER (starts_with(session_id, 'simulated-')) AS n_simulated,
         sum(n)::DOUBLE AS n,
         sum(k)::DOUBLE AS k,
         sum(n * n)::DOUBLE AS squares,
@@ -60,6 +62,7 @@ components AS (
     SELECT
         experiment_id,
         observers.groups AS r,
+        n_simulated,
         targets.groups AS c,
         n,
         k / n AS preference,
@@ -143,6 +146,7 @@ SELECT
     df,
     p,
     meaning,
+    n_simulated,
     coalesce(n_excluded, 0) AS n_excluded,
     coalesce(sessions.excluded, '') AS excluded,
     coalesce(n_too_fast, 0) AS n_too_fast,

@@ -134,8 +134,8 @@ SELECT
     if(n_models > 2 AND rho IS NOT NULL, n_resamples, 0) AS n_resamples,
     if(
         scope = 'all',
-        'Generalises to further models of these conditions, as far as they are independent of each other; these very '
-            || 'observers and targets.',
+        'Contains the difference between conditions: any preference for one of them makes such a correlation. It says nothing '
+            || 'of single models.',
         'Generalises to further seeds of these conditions; these very observers and targets.'
     ) AS meaning,
     CASE

@@ -62,7 +62,7 @@ def power(
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.55,
     show_default=True,
-    help="Probability of the first condition's choice, of an average observer and target.",
+    help="Mean probability of the first condition's choice, over all such observers and targets.",
 )
 @click.option("--careless", type=click.IntRange(0), default=0, help="Observers who fail the catch trials.")
 @click.option("--seed", default=0, show_default=True)
@@ -86,16 +86,21 @@ def simulate(
     sweep human import   studies/demo.yaml rehearsal.jsonl
     sweep human score    studies/demo.yaml
     """
-    from sweep.human.simulating import Observers, journal, text
+    from sweep.human.simulating import Observers, drawn_preference, journal, text
     from sweep.human.tables import TRIALS, chosen_experiment, read_table
 
     if target.exists():
         raise InputError(f"--to {target}: is there already; name a new file")
     files = open_files(study, results)
     rows = read_table(files, chosen_experiment(files, experiment), TRIALS)
-    lines = journal(rows, observers, Observers(preference, seed=seed), careless)
+    simulated = Observers(preference, seed=seed)
+    lines = journal(rows, observers, simulated, careless)
     target.write_text(text(lines), encoding="utf-8")
-    click.echo(f"{len(lines):,} lines of {observers} simulated observers: {target}")
+    click.echo(
+        f"{len(lines):,} lines of {observers} simulated observers: {target}\n"
+        f"Preference  {preference:.1%} over all such observers and targets, {drawn_preference(rows, observers, simulated):.1%} "
+        "for those drawn"
+    )
 
 
 @click.command()

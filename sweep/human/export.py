@@ -16,6 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from sweep.errors import InputError
+from sweep.human.simulating import PREFIX
 from sweep.human.tables import RESPONSES, SESSIONS, TRIALS, read_table
 from sweep.plan import Plan
 from sweep.storage.files import Files
@@ -77,12 +78,13 @@ def psych_ds(plan: Plan, files: Files, experiment: str, target: Path, stimuli: b
         "image_px",
         "excluded",
     ]
-    rows = [{**row, "row_id": number} for number, row in enumerate(_rows(files, experiment), 1)]
+    data = _rows(files, experiment)
+    rows = [{**row, "row_id": number} for number, row in enumerate(data, 1)]
     described = {
         "@context": "https://schema.org",
         "@type": "Dataset",
         "name": f"{plan.study.name}, comparison with people {experiment}",
-        "description": _about(plan),
+        "description": _about(plan, data),
         "schemaVersion": SCHEMA_VERSION,
         "variableMeasured": [
             {"@type": "PropertyValue", "name": name, "description": _meaning(name)} for name in columns
@@ -133,7 +135,7 @@ def bids(plan: Plan, files: Files, experiment: str, target: Path, stimuli: bool)
                 "DatasetType": "raw",
             }
         ),
-        "README": _about(plan).encode() + b"\n",
+        "README": _about(plan, rows).encode() + b"\n",
         "participants.tsv": _delimited(participants, ["participant_id"], "\t"),
         "participants.json": _json({"participant_id": {"Description": _meaning("participant_id")}}),
     }
@@ -209,8 +211,9 @@ def _meaning(column: str) -> str:
     return str(table.field(column).metadata[b"doc"].decode())
 
 
-def _about(plan: Plan) -> str:
-    return (
+def _about(plan: Plan, rows: Sequence[Row]) -> str:
+    rehearsed = any(row["session_id"].startswith(PREFIX) for row in rows)
+    return ("Sessions whose names begin with simulated- are no people. " if rehearsed else "") + (
         "People saw a target face and two other faces, each the second choice of a kind of neural network for that target, and "
         f"chose the one more like the target. Networks and images are those of the study {plan.study.name} of relevance-sweep."
     )

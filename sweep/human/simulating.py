@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
+from sweep.human.power import Effect
 from sweep.keys import generator
 
 PREFIX = "simulated-"
@@ -27,7 +29,7 @@ class Observers:
     """What simulated observers prefer; the same seed gives the same observers and targets."""
 
     preference: float
-    """For the choices of the first condition, of an average observer and target: above 0 and below 1."""
+    """For the choices of the first condition, mean over all such observers and targets: above 0 and below 1."""
     sd_observers: float = 0.15
     """Standard deviation between observers, on the logit scale."""
     sd_targets: float = 0.9
@@ -36,10 +38,22 @@ class Observers:
 
     def chance(self, observer: int, target: str) -> float:
         """Probability of option a."""
-        centre = np.log(self.preference / (1 - self.preference))
         own = self.sd_observers * generator("simulated observer", self.seed, observer).normal()
         of_target = self.sd_targets * generator("simulated target", self.seed, target).normal()
-        return float(1 / (1 + np.exp(-(centre + own + of_target))))
+        return float(1 / (1 + np.exp(-(self._centre + own + of_target))))
+
+    @cached_property
+    def _centre(self) -> float:
+        """The logit of an average observer and target. Its probability is further from a half than the mean is."""
+        return Effect(self.preference, self.sd_observers, self.sd_targets).centre
+
+
+def drawn_preference(trials: pa.Table, count: int, observers: Observers) -> float:
+    """Mean probability of option a for the very observers and targets that were drawn."""
+    targets = {row["target"] for row in trials.to_pylist() if row["trial_type"] == "test"}
+    return float(
+        np.mean([observers.chance(number, target) for number in range(count) for target in sorted(targets)])
+    )
 
 
 def journal(trials: pa.Table, count: int, observers: Observers, careless: int = 0) -> list[JournalLine]:

@@ -20,7 +20,10 @@ from sweep.statistics import crossed_logistic
 Row = Mapping[str, Any]
 
 TITLE = "What people prefer"
-SCOPES = {"all": "over all models", "within": "within conditions"}
+SCOPES = {
+    "within": "within conditions",
+    "all": "over all models",
+}
 """Sets of models that agreement and transfer are correlated in, by their name in `human_transfer`."""
 
 
@@ -44,7 +47,7 @@ def preference_exhibit(answers: Answers, experiment: str) -> Described:
     examples = [[Example(faces[row["target_image"]], row["preference"]) for row in own] for own in leaning]
     a = tests[0]["condition_a"]
     return (
-        people_figure(tests[0], targets, models, (examples[0], examples[1])),
+        people_figure(tests[0], targets, models, (examples[0], examples[1]), rehearsal(tests[0])),
         "Which of two faces people find most like the one shown: the second choice of one condition or of the other (paper, "
         "Fig. 7). Above: the targets on which people agree most, with the shares of both options. Below, left: every target "
         "with a 95 % interval (Wilson), coloured where the preference is clear after Holm's correction. Below, right: how "
@@ -59,7 +62,7 @@ def preference_exhibit(answers: Answers, experiment: str) -> Described:
 def headline(crossed: Row) -> str:
     """The finding in one line, from the row of the crossed test."""
     names = crossed["condition_a"], crossed["condition_b"]
-    share = f"People chose what {names[0]} finds most similar in {_percent(crossed['preference'])} of answers"
+    share = f"{_who(crossed)} chose what {names[0]} finds most similar in {_percent(crossed['preference'])} of answers"
     if crossed["p"] is None:
         return f"{share} ({crossed['note']})."
     preferred = names[crossed["preference"] < 0.5]
@@ -69,6 +72,13 @@ def headline(crossed: Row) -> str:
         else "no preference for either condition was found"
     )
     return f"{share}{_interval(crossed)}: over observers and targets, {verdict} ({_t(crossed)})."
+
+
+def rehearsal(crossed: Row) -> str:
+    """What says that observers are simulated; empty where all are people."""
+    if not crossed["n_simulated"]:
+        return ""
+    return f"Rehearsal: {crossed['n_simulated']} of {crossed['n_observers']} observers are simulated"
 
 
 def findings(answers: Answers) -> list[Finding]:
@@ -118,6 +128,8 @@ def answer_matrix(answers: Answers, experiment: str) -> Array:
 def told(answers: Answers, experiment: str) -> Iterator[str]:
     """Everything that is found in an experiment, a sentence each."""
     crossed, observers, _ = rows_of(answers, experiment, "preference")
+    if crossed["n_simulated"]:
+        yield f"{rehearsal(crossed)} (sweep human simulate). Nothing here is a finding about people."
     yield headline(crossed)
     yield crossed["meaning"] + " " + _size(crossed)
     if observers["p"] is not None:
@@ -141,8 +153,8 @@ def told(answers: Answers, experiment: str) -> Iterator[str]:
     if models:
         least, most = models[0], models[-1]
         yield (
-            f"Of single models, people agree most with {most['model_id']} ({_percent(most['agreement'])}{_interval(most)}) and "
-            f"least with {least['model_id']} ({_percent(least['agreement'])}{_interval(least)})."
+            f"Of single models, people agree most with {most['model_id']}, in {_percent(most['agreement'])} of answers"
+            f"{_interval(most)}, and least with {least['model_id']}, in {_percent(least['agreement'])}{_interval(least)}."
         )
     yield from _of_transfer(rows_of(answers, experiment, "transfer"))
     if crossed["n_excluded"]:
@@ -153,7 +165,7 @@ def told(answers: Answers, experiment: str) -> Iterator[str]:
 
 
 def _of_transfer(rows: Sequence[Row]) -> Iterator[str]:
-    known = [row for row in rows if row["rho"] is not None]
+    known = [row for scope in SCOPES for row in rows if row["scope"] == scope and row["rho"] is not None]
     told = "; ".join(
         f"as {row['role']} of masks {SCOPES[row['scope']]}: ρ = {row['rho']:.2f}{_limits(row, 1, '')}, {row['n_models']} models"
         for row in known
@@ -161,7 +173,7 @@ def _of_transfer(rows: Sequence[Row]) -> Iterator[str]:
     if told:
         yield (
             "Agreement of people with a model against the model's transfer index (Spearman's correlation, bootstrap over "
-            f"models): {told}."
+            f"models): {told}. Over all models any preference for one condition makes a correlation."
         )
     elif rows:
         yield f"Agreement of people with a model against the model's transfer index: {rows[0]['note']}."
@@ -183,6 +195,12 @@ def _faces(answers: Answers, experiment: str) -> Mapping[str, Array]:
 
 def _size(row: Row) -> str:
     return f"{row['n_observers']} observers, {row['n_targets']} targets, {row['n_answers']:,} answers."
+
+
+def _who(crossed: Row) -> str:
+    if crossed["n_simulated"] == crossed["n_observers"]:
+        return "Simulated observers"
+    return "People and simulated observers" if crossed["n_simulated"] else "People"
 
 
 def _percent(share: float) -> str:

@@ -37,15 +37,18 @@ def people_figure(
     targets: Sequence[Row],
     models: Sequence[Row],
     examples: tuple[Sequence[Example], Sequence[Example]],
+    note: str = "",
 ) -> Figure:
     """Examples of each condition (above), all targets in order of preference and all models (below).
 
     `overall` is the row of the crossed test in `human_preference`, `targets` and `models` are rows of `human_targets` and
-    `human_models`; `examples` are those that speak most for each of the two conditions.
+    `human_models`; `examples` are those that speak most for each of the two conditions; `note` stands above.
     """
     names = overall["condition_a"], overall["condition_b"]
     with styled():
         figure = Figure(figsize=(9.2, 6.6), layout="constrained")
+        if note:
+            figure.suptitle(note)
         panels = figure.subplots(2, 2, gridspec_kw={"width_ratios": [1.3, 1], "height_ratios": [1, 1]})
         for panel, own, name, colour in zip(panels[0], examples, names, COLOURS, strict=True):
             _faces(panel, own, names)

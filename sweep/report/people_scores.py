@@ -15,6 +15,8 @@ from sweep.terminal.tables import print_table, write_table
 TESTS = ("test", "preference", "low", "high", "t", "df", "p", "meaning")
 MODELS = ("model_id", "n_targets", "agreement", "low", "high", "p")
 """Columns that are printed."""
+COUNTS = ("n_observers", "n_targets", "n_answers", "n_simulated", "n_excluded")
+"""Columns that MLflow gets as they are."""
 
 
 def print_scores(answers: Answers, experiment: str) -> None:
@@ -66,7 +68,7 @@ def score_metrics(answers: Answers, experiment: str) -> Mapping[str, float]:
         found |= {
             f"{row['test']}_{name}": row[name] for name in ("preference", "low", "high", "t", "df", "p")
         }
-        found |= {name: float(row[name]) for name in ("n_observers", "n_targets", "n_answers", "n_excluded")}
+        found |= {name: float(row[name]) for name in COUNTS}
     for row in rows_of(answers, experiment, "agreement"):
         found["agreement"] = row["agreement"]
     return {name: value for name, value in found.items() if value is not None}

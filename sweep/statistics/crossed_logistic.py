@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from sweep.errors import InputError
 
@@ -160,7 +160,7 @@ class _Problem:
         return logit
 
     def _chance(self, mode: Floats, intercept: float) -> Floats:
-        chance: Floats = 1 / (1 + np.exp(-self._logit(mode, intercept)))
+        chance: Floats = special.expit(self._logit(mode, intercept))
         return chance
 
 

@@ -3,8 +3,10 @@
 import csv
 import json
 import re
+import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
@@ -12,6 +14,9 @@ from sweep.cli.human import human
 from sweep.cli.invocation import invoke
 from sweep.human.export import file_of
 from sweep.human.tables import TRIALS, read_table
+from sweep.report.answers import Answers
+from sweep.report.people import answer_matrix, rows_of
+from sweep.stages import index_of_study
 from sweep.tracking import FINISHED, Tracker
 from tests.human.conftest import CONDITIONS, Simulated, simulated_study
 
@@ -67,6 +72,10 @@ def test_a_known_preference_is_found_drawn_and_recorded(
     said = capsys.readouterr()
     assert "MLflow was not told" not in said.err
     assert re.search(r"over observers and targets, they prefer the choices of first-identity \(t\(", said.out)
+    # Nobody can take a rehearsal for a finding about people.
+    assert "Rehearsal: 28 of 28 observers are simulated" in said.out
+    assert "Simulated observers chose what first-identity finds most similar" in said.out
+    assert "People chose" not in said.out
     assert "The paper's test, over observers alone" in said.out
     assert "Sessions left out: simulated-28 (0 of 5 catch trials right" in said.out
     assert "Logistic model with random observers and targets" in said.out
@@ -79,6 +88,7 @@ def test_a_known_preference_is_found_drawn_and_recorded(
     )
     assert found.data.metrics["human.crossed_preference"] > 0.6
     assert found.data.metrics["human.n_excluded"] == 2
+    assert found.data.metrics["human.n_simulated"] == 28
     names = [file.path for file in client.list_artifacts(found.info.run_id, f"human/{experiment}")]
     assert {Path(name).name for name in names} >= {"preference.csv", "targets.csv", "models.csv"}
 
@@ -89,7 +99,7 @@ def test_psych_ds_describes_every_column(study: Simulated, experiment: str, tmp_
     assert data.name == f"study-small_experiment-{experiment}_data.csv"
     described = json.loads((tmp_path / "shared" / "dataset_description.json").read_text())
     assert described["name"]
-    assert described["description"]
+    assert described["description"].startswith("Sessions whose names begin with simulated- are no people.")
     with data.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [variable["name"] for variable in described["variableMeasured"]] == list(rows[0])
@@ -157,3 +167,22 @@ def test_the_documented_commands_and_options_exist() -> None:
     for _, _, command, *words in lines:
         options = {option for parameter in human.commands[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_benchmark_of_transfer_correlates_as_the_query_does(study: Simulated, experiment: str) -> None:
+    script = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "human_transfer_error.py"))
+    choices, conditions, indices = script["read"](f"{study.results}/small", index_of_study(study.plan))
+    answers = Answers(study.plan, study.store)
+    shares = np.nanmean(answer_matrix(answers, experiment), axis=0)
+    agreement = np.nanmean(
+        np.where(np.isnan(choices), np.nan, np.where(choices == 1, shares, 1 - shares)), axis=1
+    )
+    compared = 0
+    for row in rows_of(answers, experiment, "transfer"):
+        x, y = agreement, indices[row["role"]]
+        if row["scope"] == "within":
+            x, y = (script["less_mean"](values, conditions) for values in (x, y))
+        if row["rho"] is not None:
+            assert script["spearman"](x.round(12), y.round(12)) == pytest.approx(row["rho"], abs=1e-9)
+            compared += 1
+    assert compared == 4

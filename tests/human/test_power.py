@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from sweep.human.power import WANTED, Effect, power, simulated_power, smallest
+from sweep.human.simulating import Observers
 
 EFFECT = Effect(0.54, 0.15, 0.9)
 
@@ -19,6 +20,16 @@ def test_variances_are_those_of_simulated_chances() -> None:
     assert chance.mean(axis=1).var() == pytest.approx(observers, rel=0.1)
     assert chance.mean(axis=0).var() == pytest.approx(targets, rel=0.1)
     assert observers + targets + answers == pytest.approx(0.24)
+
+
+@pytest.mark.parametrize("preference", [0.8, 0.2])
+def test_simulated_observers_have_the_preference_that_the_tests_estimate(preference: float) -> None:
+    observers = Observers(preference, sd_observers=0.5, sd_targets=1.5)
+    chances = [observers.chance(number, f"t{target}") for number in range(60) for target in range(400)]
+    # Standard error about 0.017; the chance of an average observer and target would lie 0.06 nearer to a half.
+    assert np.mean(chances) == pytest.approx(preference, abs=0.04)
+    average = 1 / (1 + np.exp(-Effect(preference, 0.5, 1.5).centre))
+    assert abs(average - 0.5) > abs(preference - 0.5)
 
 
 @pytest.mark.parametrize(

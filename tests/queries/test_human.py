@@ -171,7 +171,7 @@ def test_at_the_papers_size_the_tests_by_groups_are_scipys(asked: Asked) -> None
     crossed = got["crossed"]
     assert "further observers and to further targets" in crossed["meaning"]
     assert crossed["excluded"] == "s900 (3 of 10 catch trials right)"
-    assert (crossed["n_excluded"], crossed["n_too_fast"]) == (1, 3)
+    assert (crossed["n_excluded"], crossed["n_too_fast"], crossed["n_simulated"]) == (1, 3, 0)
     assert crossed["n_answers"] == (~np.isnan(answers)).sum()
     # An answer that came too fast counts where nothing is called too fast.
     one = ask("human_preference", asked.root, experiment="large", fastest=0)

@@ -27,6 +27,14 @@ def test_the_papers_test_rejects_too_often_where_targets_differ_and_the_crossed_
     assert not Rate("c", "crossed", 4000, 0.015, 0.95).holds
 
 
+def test_the_logistic_model_and_the_crossed_test_judge_the_same_answers() -> None:
+    (cell,) = (cell for cell in CELLS if cell.name == "12 × 20, targets differ")
+    found = SCRIPT["measure_logistic"](cell, 12, 0)
+    assert found == SCRIPT["measure_logistic"](cell, 12, 0)
+    assert set(found) == {"likelihood ratio", "Wald", "crossed"}
+    assert all(0 <= share < 0.5 for share in found.values())
+
+
 def test_answers_are_missing_as_a_cell_says() -> None:
     rng = np.random.default_rng(0)
     few, stopped = (simulate(CELLS[i], 0.5, 20, rng) for i in (-2, -1))
