@@ -163,7 +163,10 @@ def _compute(run: Run, networks: Mapping[str, Network], joined: bool) -> None:
         store.write(unit, plan.images.table, columns_of(plan, "images"))
         run.advance(1)
     run.finish()
-    context, nodes = share_context(plan, networks, store), Nodes(store, run.display.say)
+    context, nodes = (
+        share_context(plan, networks, store),
+        Nodes(store, run.display.say, run.tracker.node_used),
+    )
     with WorkerPool(context, nodes, growing=joined) as pool:
         for stage in before:
             _stage(run, pool, stage)
