@@ -84,6 +84,8 @@ class Tracker:
 
     def stage_done(self, stage: str, units: int, seconds: float) -> None:
         """Record how long a stage took that stored `units`; a stage that had nothing to do is not recorded."""
+        if told := self._usage.rest():
+            self._try(lambda: self._runs.log_usage(told))
         if units:
             self._stages[stage] = seconds
             self._try(self._log_stages)
@@ -178,8 +180,6 @@ class Tracker:
 
     def close(self, status: str) -> None:
         """Close the parent run, and as KILLED (or FAILED) every child run that is still open."""
-        if told := self._usage.rest():
-            self._try(lambda: self._runs.log_usage(told))
         self._connection.be_ready()  # a run that is not closed now stays open for good
         self._try(lambda: self._runs.close(status))
 

@@ -31,7 +31,7 @@ class NodeUsage:
         return self._taken(node)
 
     def rest(self) -> Mapping[str, float]:
-        """What is left to be told at the end."""
+        """What is left to be told at the end of a stage."""
         return {name: value for node in list(self._readings) for name, value in self._taken(node).items()}
 
     def _taken(self, node: str) -> dict[str, float]:

@@ -26,6 +26,7 @@ def test_the_studys_run_has_them(study: Study) -> None:
     follower = Tracker(study.plan, study.results)
     for value in (40.0, 60.0, 80.0):
         follower.node_used("host", {"cpu_utilization_percentage": value})
+    follower.stage_done("masking", 3, 2.5)
     study.finish(follower)
     parent, _ = runs_of(sqlite(study))
     told = MlflowClient(sqlite(study)).get_metric_history(parent.info.run_id, name)
