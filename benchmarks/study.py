@@ -12,7 +12,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,9 +291,9 @@ class _Idle:
     def ready(self) -> None:
         """Answer."""
 
-    def do(self, context: Any, work: Any) -> int:
+    def do(self, context: Any, work: Any) -> Mapping[str, float]:
         """Do nothing."""
-        return 0
+        return {}
 
 
 def measure(only: list[str]) -> dict[str, Any]:

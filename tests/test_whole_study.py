@@ -58,6 +58,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     study = write_small_study(folder)
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
+    # Seconds in which nothing else is told: before the first stage, and after the last.
+    assert done.stderr.splitlines()[0] == "Starting Ray on this machine."
+    assert done.stderr.splitlines()[-1].startswith("report: 1/1, done in ")
     return Finished(study, make_plan(study.path), folder / "results", done.stdout)
 
 
@@ -231,6 +234,7 @@ def test_a_rerun_does_nothing_and_a_further_seed_only_its_own(finished: Finished
         done = sweep("run", study.path, cwd=finished.results.parent)
         assert done.returncode == 0, done.stderr
         assert "nothing to compute" in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("report: 1/1, done in ")
         after = finished.files()
         assert {name: after[name] for name in before} == before
         added = set(after) - set(before)

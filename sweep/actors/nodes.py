@@ -30,10 +30,19 @@ PROBE_SECONDS = 60.0
 class Nodes:
     """What one run knows of its cluster's nodes."""
 
-    def __init__(self, store: Store, say: Callable[[str], None] = lambda line: None) -> None:
-        """`say` is told, in one line each, of nodes that are set aside or get fewer workers."""
+    def __init__(
+        self,
+        store: Store,
+        say: Callable[[str], None] = lambda line: None,
+        on_usage: Callable[[str, Mapping[str, float]], None] = lambda node, usage: None,
+    ) -> None:
+        """`say` is told, in one line each, of nodes that are set aside or get fewer workers.
+
+        `on_usage` is told how busy a node was, by its name, whenever a worker has ended a piece of work.
+        """
         self.token: Token = leave_token(store.files)
-        self._say = say
+        self._say, self._on_usage = say, on_usage
+        self._hosts: dict[str, str] = {}
         self._aside: set[str] = set()
         self._proven: set[str] = set()
         """Nodes that reach the results root."""
@@ -163,6 +172,12 @@ class Nodes:
         known = self._kills.setdefault(node, count)
         self._kills[node] = min(known + 1, count)
         return bool(count > known)
+
+    def measured(self, node: str, usage: Mapping[str, float]) -> None:
+        """A worker on a node says how busy the node is."""
+        if node not in self._hosts:
+            self._hosts |= {known["NodeID"]: known["NodeManagerHostname"] for known in ray.nodes()}
+        self._on_usage(self._hosts.get(node, node), usage)
 
     def name(self, node: str) -> str:
         """A node as a person knows it."""

@@ -176,6 +176,7 @@ class WorkerPool:
         task = self._landed(seat, call)
         on_done(len(task.piece.units))
         self.nodes.succeeded(seat.node, task.failed_on)
+        self.nodes.measured(seat.node, answer)
         return ()
 
     def _refused(self, seat: Seat, task: Task, error: RayError, queue: Queue) -> Iterable[Failure]:

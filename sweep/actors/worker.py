@@ -1,6 +1,6 @@
 """The worker: an actor that keeps backbones and readouts in memory and turns pieces of work into stored units."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import ray
@@ -8,6 +8,7 @@ import ray
 from sweep.actors.devices import configure_tensorflow, oom_kills
 from sweep.actors.measure import measure
 from sweep.actors.root import Token, check_root
+from sweep.actors.usage import Meter
 from sweep.stages.loaded import Context, Loaded
 from sweep.stages.stage import Piece
 
@@ -18,6 +19,7 @@ class Worker:
     def __init__(self, threads: int) -> None:
         configure_tensorflow(threads)
         self._loaded: Loaded | None = None
+        self._meter = Meter()
 
     def start(self, token: Token) -> int:
         """Prove that this process reaches the run's results root; returns how often its kernel ran out of memory.
@@ -30,9 +32,13 @@ class Worker:
     def ready(self) -> None:
         """Answer, which says that the process lives."""
 
-    def do(self, context: "Sequence[ray.ObjectRef[Context]]", piece: Piece) -> None:
-        """Compute and store the units of a piece; `context` holds a reference, resolved at the first call."""
+    def do(self, context: "Sequence[ray.ObjectRef[Context]]", piece: Piece) -> Mapping[str, float]:
+        """Compute and store the units of a piece; returns how busy the node was meanwhile.
+
+        `context` holds a reference, resolved at the first call.
+        """
         do_piece(self._load(context), piece)
+        return self._meter.read()
 
     def measure(
         self, context: "Sequence[ray.ObjectRef[Context]]", backbone: str, scratch: str, index: int

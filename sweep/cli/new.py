@@ -9,9 +9,21 @@ import click
 
 from sweep.errors import InputError
 
+SCHEMA = "study.schema.json"
+"""Where `sweep schema` is stored beside studies, as the docs say."""
+
 
 @click.command()
-@click.argument("pictures", metavar="FOLDER|MANIFEST.csv|FILE.mat", type=click.Path(path_type=Path))
+@click.argument(
+    "pictures", metavar="FOLDER|MANIFEST.csv|FILE.mat", type=click.Path(path_type=Path), required=False
+)
+@click.option(
+    "--from",
+    "model",
+    type=click.Path(path_type=Path),
+    metavar="STUDY.yaml",
+    help="Take everything else from this study file, with its comments; --output must lie beside it.",
+)
 @click.option(
     "--output",
     "-o",
@@ -19,7 +31,7 @@ from sweep.errors import InputError
     metavar="STUDY.yaml",
     help="Study file to write. [default: named after the pictures, in this folder]",
 )
-def new(pictures: Path, output: Path | None) -> None:
+def new(pictures: Path | None, model: Path | None, output: Path | None) -> None:
     """Look at pictures and write a first study of them, with comments that say what to change.
 
     A folder holds a folder for each person, with the person's pictures in it. A manifest is a CSV file with the
@@ -29,6 +41,7 @@ def new(pictures: Path, output: Path | None) -> None:
     sweep new my-faces
     sweep new faces/manifest.csv --output studies/faces.yaml
     sweep new umist.mat
+    sweep new --from my-faces.yaml --output longer.yaml
     """
     from sweep.data.proposal import kind_of, propose
     from sweep.data.show import counts
@@ -37,15 +50,26 @@ def new(pictures: Path, output: Path | None) -> None:
     from sweep.study.draft import name_for, text_of
     from sweep.terminal.tables import print_table
 
-    if not pictures.exists():
+    if pictures is None and (model is None or output is None):
+        raise click.UsageError(
+            "--from: name the new file with --output"
+            if model
+            else "Missing argument 'FOLDER|MANIFEST.csv|FILE.mat'."
+        )
+    if pictures is not None and not pictures.exists():
         raise InputError(
             f"{pictures}: no such folder or file; name a folder of pictures, a manifest or a .mat file"
         )
-    path = output or Path(f"{name_for(_named_after(pictures))}.yaml")
+    path = output or Path(f"{name_for(_named_after(pictures or Path()))}.yaml")
     _check_output(path, pictures)
-    source = f"{kind_of(pictures)}:{_as_seen_from(path.parent, pictures)}"
-    draft = propose(source, path.parent)
-    written = text_of(draft, path, _named_after(pictures).name).encode()
+    source = f"{kind_of(pictures)}:{_as_seen_from(path.parent, pictures)}" if pictures else None
+    if model:
+        written = _varied(model, path, name_for(path.with_suffix("")), source)
+    else:
+        assert pictures is not None
+        written = text_of(propose(source or "", path.parent), path, _named_after(pictures).name).encode()
+    if not model and (path.parent / SCHEMA).is_file():
+        written = f"# yaml-language-server: $schema={SCHEMA}\n".encode() + written
     try:
         plan = plan_of(parse_study(path, written))
     except InputError as error:
@@ -53,13 +77,14 @@ def new(pictures: Path, output: Path | None) -> None:
         raise InputError(*(problem.removeprefix(f"{path}: ") for problem in error.problems)) from None
     with path.open("xb") as file:
         file.write(written)
-    click.echo(f"{len(plan.images.ids):,} pictures in {pictures}")
+    shown = pictures or plan.study.dataset.source.partition(":")[2]
+    click.echo(f"{len(plan.images.ids):,} pictures in {shown}")
     print_table(counts(plan.images))
     for note in plan.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(
-        f"\nWrote {path}: {len(plan.models)} models that tell {' or '.join(draft.tasks)} apart, "
-        f"{len(plan.selected):,} pictures with maps, {draft.input_size} px.\n\nNext:\n"
+        f"\nWrote {path}: {len(plan.models)} models that tell {' or '.join(plan.study.factors.task)} apart, "
+        f"{len(plan.selected):,} pictures with maps, {plan.study.dataset.input_size} px.\n\nNext:\n"
         f"  sweep plan {shlex.quote(str(path))}    what it comes to, and how long it takes\n"
         f"  sweep run {shlex.quote(str(path))}     do it"
     )
@@ -87,13 +112,24 @@ def _named_after(pictures: Path) -> Path:
     return whole.parent if whole.stem in ("manifest", "labels", "index") else whole.with_suffix("")
 
 
-def _check_output(path: Path, pictures: Path) -> None:
+def _varied(model: Path, path: Path, name: str, source: str | None) -> bytes:
+    """The study file `model` under another name, which will stand at `path`. Raises InputError where it is none."""
+    from sweep.study import Study
+    from sweep.study.variation import varied
+
+    Study.load(model)
+    if model.resolve().parent != path.parent.resolve():
+        raise InputError(f"--output {path}: must lie beside {model}, as the paths in it start at its folder")
+    return varied(model.read_text(encoding="utf-8"), name, source).encode()
+
+
+def _check_output(path: Path, pictures: Path | None) -> None:
     if os.path.lexists(path):
         raise InputError(f"{path}: is there already; name another file with --output, or move it away")
     if not path.parent.is_dir():
         raise InputError(f"--output {path}: there is no folder {path.parent}; make it first")
     folder = path.parent.resolve()
-    if pictures.is_dir() and folder.is_relative_to(pictures.resolve()):
+    if pictures and pictures.is_dir() and folder.is_relative_to(pictures.resolve()):
         raise InputError(
             f"{path}: would lie among the pictures; run the command in another folder, or name a file elsewhere with --output"
         )

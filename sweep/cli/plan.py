@@ -17,7 +17,7 @@ from sweep.errors import InputError
 from sweep.keys import key_of
 from sweep.lrp import Network
 from sweep.plan import Plan
-from sweep.runs.speed import CALIBRATION, known_speeds, name_of_this_machine
+from sweep.runs.speed import CALIBRATION, REPORT_SECONDS, known_speeds, name_of_this_machine
 from sweep.stages import stage_costs, stages_of
 from sweep.stages.cost import PEAK_FLOPS, Size, Speed, StageCost, gpu_speed, scaled, size_of
 from sweep.storage.store import Store
@@ -115,7 +115,8 @@ def _print_costs(costs: list[StageCost], speed: Speed | None) -> None:
     Console(width=100).print("", table)
     if speed:
         click.echo(
-            f"Time: {speed.basis}; starting the workers takes {_duration(3 * speed.start_seconds)} more."
+            f"Time: {speed.basis}; starting the workers takes {_duration(3 * speed.start_seconds)} more, "
+            f"and the report of a small study {_duration(REPORT_SECONDS)}."
         )
 
 

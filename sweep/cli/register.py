@@ -20,12 +20,12 @@ def register(study: Path, results: str) -> None:
     mlflow models predict -m models:/demo@faces-identity-s1 -i images.json --env-manager local
     """
     plan, _ = open_study(study, results)
-    from sweep.tracking import register_models, tracking_uri
+    from sweep.tracking import alias_of, register_models, tracking_uri
 
     versions = register_models(plan, results)
     click.echo(
         f"{len(versions)} of {len(plan.models)} models are registered as {plan.study.name}, for instance"
     )
-    for model_id, version in list(versions.items())[:3]:
-        click.echo(f"  models:/{plan.study.name}/{version}  {model_id}")
+    for model_id in list(versions)[:3]:
+        click.echo(f"  models:/{plan.study.name}@{alias_of(model_id)}")
     click.echo(f"To use them: export MLFLOW_TRACKING_URI={tracking_uri(results)}")

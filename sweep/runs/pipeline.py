@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 
-from sweep.actors.cluster import cluster, share_context
+from sweep.actors.cluster import cluster, is_joined, share_context
 from sweep.actors.nodes import Nodes
 from sweep.actors.pool import Failure, WorkerPool
 from sweep.actors.ranks import Rankers
@@ -21,7 +21,7 @@ from sweep.runs.lease import Lease
 from sweep.runs.refresh import set_replaced_aside
 from sweep.runs.run import Run, hold
 from sweep.runs.sidecars import restore_sidecars, versions
-from sweep.runs.speed import forecast
+from sweep.runs.speed import REPORT, forecast
 from sweep.stages import STAGES, all_units, columns_of, index_of_study, stages_of
 from sweep.stages.finetune import epoch_units, model_units
 from sweep.stages.memory import trial_bytes
@@ -80,6 +80,7 @@ def _run(
     refused: StoreError | None = None
     try:
         if missing := store.missing(everything):
+            display.say("Joining the cluster." if is_joined(address) else "Starting Ray on this machine.")
             with cluster(address) as joined:
                 display.forecast = forecast(plan, networks, missing, results, joined)
                 _compute(run, networks, joined)
@@ -88,6 +89,7 @@ def _run(
                     _compute(run, networks, joined)
         else:
             display.say(f"Everything is stored already ({len(everything):,} units); nothing to compute.")
+        display.stage(REPORT, 1, 0)
         _catch_up(run)
         try:
             answers = _publish(run)
@@ -144,6 +146,8 @@ def _publish(run: Run) -> Answers:
     run.tracker.measure_models(model_metrics(answers))
     run.tracker.attach_to_models(lambda model: model_files(answers.plan, store, model), digests)
     run.tracker.finish_study(report, answers.tables)
+    run.display.advance(1)
+    run.display.finish()
     return answers
 
 
@@ -159,7 +163,10 @@ def _compute(run: Run, networks: Mapping[str, Network], joined: bool) -> None:
         store.write(unit, plan.images.table, columns_of(plan, "images"))
         run.advance(1)
     run.finish()
-    context, nodes = share_context(plan, networks, store), Nodes(store, run.display.say)
+    context, nodes = (
+        share_context(plan, networks, store),
+        Nodes(store, run.display.say, run.tracker.node_used),
+    )
     with WorkerPool(context, nodes, growing=joined) as pool:
         for stage in before:
             _stage(run, pool, stage)

@@ -18,6 +18,8 @@ CALIBRATION = "calibration.json"
 """File under the results root that keeps what was measured, so that a second look costs nothing."""
 STARTING = ("features", "finetune", "predictions")
 """Stages before which workers or trials are started."""
+REPORT, REPORT_SECONDS = "report", 20.0
+"""What ends every run, and about how long it takes on an ordinary CPU: figures, page and MLflow, of any study."""
 
 
 def known_speeds(root: Store) -> dict[str, Speed]:
@@ -38,7 +40,7 @@ def name_of_this_machine(plan: Plan) -> str:
 def forecast(
     plan: Plan, networks: Mapping[str, Network], missing: Sequence[Unit], results: str, joined: bool
 ) -> Forecast:
-    """What the `missing` units of a study are expected to take, stage by stage.
+    """What the `missing` units of a study are expected to take, stage by stage, and its report.
 
     Where `sweep plan` has measured this machine the seconds rest on that. Otherwise, and on a cluster that was `joined`,
     only their proportions count: those of an ordinary CPU.
@@ -59,4 +61,5 @@ def forecast(
         share = sum(unit in absent for unit in units) / max(1, len(units))
         starts[cost.stage] = assumed.start_seconds if share and cost.stage in STARTING else 0.0
         expected[cost.stage] = assumed.seconds(cost) * share + starts[cost.stage]
+    expected[REPORT] = REPORT_SECONDS
     return Forecast(expected, measured, starts)

@@ -40,6 +40,8 @@ class StudyRuns:
         self._experiment = ""
         self.parent = ""
         """The study's run; empty before the first look."""
+        self._begun: dict[str, int] = {}
+        """When the study's run began, in milliseconds."""
         self.of: dict[str, str] = {}
         """Run by model key."""
         self.done: set[str] = set()
@@ -158,6 +160,12 @@ class StudyRuns:
         """Record how long stages took."""
         self._metrics(self.parent, {f"stage_seconds.{stage}": value for stage, value in seconds.items()})
 
+    def log_usage(self, values: Mapping[str, float]) -> None:
+        """Record how busy nodes are; the step is the seconds since the study's run began, also when it goes on later."""
+        if self.parent not in self._begun:
+            self._begun[self.parent] = int(self._client.get_run(self.parent).info.start_time)
+        self._metrics(self.parent, values, step=int(time.time() - self._begun[self.parent] / 1000))
+
     def attach(self, run_id: str, files: Mapping[str, bytes], tags: Mapping[str, str]) -> None:
         """Send files, by path, and then tags."""
         if files:
@@ -231,12 +239,12 @@ class StudyRuns:
         self._sure = before
         return run_id
 
-    def _metrics(self, run_id: str, values: Mapping[str, float]) -> None:
+    def _metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self._client.log_batch(
-            run_id, metrics=[Metric(name, value, now, 0) for name, value in values.items()]
+            run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()]
         )
 
     def _search(self, condition: str) -> list[Any]:

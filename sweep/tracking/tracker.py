@@ -16,6 +16,7 @@ from sweep.tracking.logged import logged_model
 from sweep.tracking.readouts import ADDRESS_TAG, READOUT, SHA256_TAG
 from sweep.tracking.records import study_files
 from sweep.tracking.study_runs import FILES_TAG, Rows, StudyRuns
+from sweep.tracking.usage import NodeUsage
 
 RUNS_WITH_FILES = 200
 """Models whose runs get files of their own, the first in the plan's order; the others name the store's address."""
@@ -39,6 +40,7 @@ class Tracker:
         self._runs = StudyRuns(plan, results, self.uri)
         self._stages: dict[str, float] = {}
         """Seconds by stage, not recorded yet."""
+        self._usage = NodeUsage()
         self._made_again: list[str] = []
         """Models whose run was not found, and made again."""
         self._refused: dict[str, list[str]] = {}
@@ -82,9 +84,16 @@ class Tracker:
 
     def stage_done(self, stage: str, units: int, seconds: float) -> None:
         """Record how long a stage took that stored `units`; a stage that had nothing to do is not recorded."""
+        if told := self._usage.rest():
+            self._try(lambda: self._runs.log_usage(told))
         if units:
             self._stages[stage] = seconds
             self._try(self._log_stages)
+
+    def node_used(self, node: str, reading: Mapping[str, float]) -> None:
+        """Record how busy a node is, now and then; what is read while the server is away is lost."""
+        if told := self._usage.add(node, reading, time.monotonic()):
+            self._try(lambda: self._runs.log_usage(told))
 
     def catch_up(self, models: Sequence[Model], history: History) -> None:
         """Tell MLflow what it lacks of stored `models`, after a kill or while the server was away.

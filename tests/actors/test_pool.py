@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sweep.actors.nodes import Nodes
 from sweep.actors.pool import IN_FLIGHT, WorkerPool
 from sweep.actors.queue import Queue, Task
 from sweep.actors.seats import Seat, verdict
+from sweep.actors.usage import Meter
 from sweep.actors.worker import do_piece
 from sweep.errors import WorkError
 from sweep.keys import key_of
@@ -41,7 +43,7 @@ class Worker(worker.Worker):
     """The worker but for TensorFlow, which takes seconds to start and which similarities do not need."""
 
     def __init__(self, threads: int) -> None:
-        self._loaded = None
+        self._loaded, self._meter = None, Meter()
 
 
 @pytest.fixture(autouse=True)
@@ -100,9 +102,13 @@ def test_all_work_is_done_but_for_the_piece_whose_input_is_missing(store: Store)
     pieces: list[Any] = [piece(store, index, maps) for index in range(6)]
     pieces.insert(2, piece(store, 99, (maps[0], absent)))
     done: list[int] = []
-    with WorkerPool(context(store)) as pool:
+    told: list[tuple[str, Mapping[str, float]]] = []
+    nodes = Nodes(store, on_usage=lambda node, usage: told.append((node, usage)))
+    with WorkerPool(context(store), nodes) as pool:
         failures = pool.run(pieces, done.append)
     assert sum(done) == 6
+    assert {node for node, _ in told} == {socket.gethostname()}
+    assert [usage["worker_peak_memory_megabytes"] > 0 for _, usage in told] == [True] * 6
     (failure,) = failures
     assert failure.piece == pieces[2]
     assert failure.attempts == 3

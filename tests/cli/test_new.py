@@ -16,6 +16,7 @@ from sweep.plan import make_plan
 from sweep.study import Study
 from sweep.study.draft import Draft, text_of
 from sweep.study.settings import StudySettings
+from sweep.study.variation import varied
 from tests.studies import SmallStudy, sweep, write_faces
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "studies").glob("*.yaml"))
@@ -183,3 +184,49 @@ def test_editors_can_explain_every_setting(checker: jsonschema.Draft202012Valida
         if "description" not in setting and not (block == "StudySettings" and name in own)
     }
     assert without == set()
+
+
+def test_a_study_is_varied_with_its_comments(tmp_path: Path) -> None:
+    pictures(tmp_path / "faces")
+    pictures(tmp_path / "others, too")
+    assert sweep("new", "faces", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "faces.yaml").read_text()
+    done = sweep("new", "--from", "faces.yaml", "-o", "second.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("15 pictures in faces\n")
+    assert (tmp_path / "second.yaml").read_text() == before.replace("name: faces\n", "name: second\n")
+    done = sweep("new", "others, too", "--from", "faces.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    study = Study.load(tmp_path / "others-too.yaml")
+    assert (study.name, study.dataset.source) == ("others-too", "folder:others, too")
+    (tmp_path / "away").mkdir()
+    for arguments, expected in (
+        (["--from", "faces.yaml"], "--from: name the new file with --output"),
+        (["--from", "gone.yaml", "-o", "new.yaml"], "gone.yaml: "),
+        (["--from", "faces.yaml", "-o", "second.yaml"], "second.yaml: is there already"),
+        (["--from", "faces.yaml", "-o", "away/new.yaml"], "--output away/new.yaml: must lie beside"),
+        ([], "Missing argument"),
+    ):
+        done = sweep("new", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"sweep: {expected}"), done.stderr
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.name)
+@pytest.mark.parametrize("source", ["folder:my-faces", "folder:a, b # {c}", "folder:~/ü: 'x' \"y\"", "no"])
+def test_only_name_and_source_of_a_study_change(path: Path, source: str) -> None:
+    before = yaml.safe_load(path.read_text())
+    after = yaml.safe_load(varied(path.read_text(), "yes", source))
+    assert after == {**before, "name": "yes", "dataset": {**before["dataset"], "source": source}}
+    assert yaml.safe_load(varied(path.read_text(), "on-e", None)) == {**before, "name": "on-e"}
+
+
+def test_where_the_schema_lies_beside_it_the_first_line_names_it(tmp_path: Path) -> None:
+    pictures(tmp_path / "faces")
+    assert sweep("new", "faces", cwd=tmp_path).returncode == 0
+    assert "yaml-language-server" not in (tmp_path / "faces.yaml").read_text()
+    (tmp_path / "study.schema.json").write_text(sweep("schema", cwd=tmp_path).stdout)
+    assert sweep("new", "faces", "-o", "second.yaml", cwd=tmp_path).returncode == 0
+    first = (tmp_path / "second.yaml").read_text().splitlines()[0]
+    assert first == "# yaml-language-server: $schema=study.schema.json"
+    assert Study.load(tmp_path / "second.yaml").name == "second"

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from sweep.plan import make_plan
+from sweep.runs.speed import REPORT_SECONDS, forecast
 from sweep.terminal import progress
 from sweep.terminal.forecast import Forecast
 from sweep.terminal.progress import Display
+from tests.studies import SmallStudy
 
 EXPECTED = {"images": 0.0, "features": 10.0, "finetune": 40.0, "relevance": 100.0, "masking": 350.0}
 
@@ -86,3 +89,10 @@ def test_the_display_shows_it_beside_the_stages_own(monkeypatch: pytest.MonkeyPa
     lines = output.getvalue().splitlines()
     assert "features: 5/10, 0.2/s, 0:20 left, study 7:00 left" in lines
     assert "masking: 50/100, 0.2/s, 3:20 left, study 3:20 left" in lines
+
+
+def test_the_report_is_part_of_the_time_left(small_study: SmallStudy) -> None:
+    plan = make_plan(small_study.path)
+    expected = forecast(plan, plan.load_networks(), [], str(small_study.path.parent), joined=True).expected
+    assert {name: seconds for name, seconds in expected.items() if seconds} == {"report": REPORT_SECONDS}
+    assert list(expected)[-1] == "report"

@@ -17,11 +17,11 @@ from sweep.stages import predictions
 from sweep.storage.store import Store
 from sweep.tracking import Tracker, alias_of, register_models
 from tests.in_process import run_in_process
-from tests.studies import write_small_study
+from tests.studies import sweep, write_small_study
 from tests.tracking.harness import Study, runs_of, sqlite
 
 
-def test_every_model_is_registered_once_under_the_studys_name(study: Study) -> None:
+def test_every_model_is_registered_once_under_the_studys_name(study: Study, tmp_path: Path) -> None:
     with pytest.raises(WorkError, match=r"no run in MLflow at .* has a model; run the study with: sweep run"):
         register_models(study.plan, study.results)
     study.finish(Tracker(study.plan, study.results))
@@ -35,6 +35,12 @@ def test_every_model_is_registered_once_under_the_studys_name(study: Study) -> N
         found = client.get_model_version_by_alias("small", alias_of(model_id))
         assert (str(found.version), found.run_id) == (number, children[model_id].info.run_id)
         assert found.tags == {"sweep.model": model_id}
+    done = sweep("register", study.plan.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counted, first, *_, address = done.stdout.splitlines()
+    assert counted.startswith(f"{len(versions)} of {len(versions)} models are registered as small")
+    assert first.strip() == f"models:/small@{study.plan.models[0].id}"
+    assert address == f"To use them: export MLFLOW_TRACKING_URI={sqlite(study)}"
 
 
 def test_a_model_costs_its_run_no_weights_of_the_backbone(study: Study) -> None:

@@ -54,6 +54,8 @@ def test_a_killed_study_ends_with_one_finished_run_per_model(small_study: SmallS
             ]
     parent = next(run for run in runs if run.info.run_name == "small")
     assert {"stage_seconds.relevance", "stage_seconds.masking"} <= set(parent.data.metrics)
+    usage = {name.rpartition("/")[2] for name in parent.data.metrics if name.startswith("system/")}
+    assert {"cpu_utilization_percentage", "worker_peak_memory_megabytes"} <= usage
     assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
         "report",
         "figures",
