@@ -40,9 +40,8 @@ class Meter:
             ticks = [int(word) for word in (self._proc / "stat").read_text().split("\n")[0].split()[1:9]]
         except (OSError, ValueError):
             return 0, 0
-        return sum(ticks) - sum(ticks[3:5]), sum(
-            ticks
-        )  # the fourth and fifth are idle, and waiting for disks
+        idle = sum(ticks[3:5])  # waiting for disks counts as idle
+        return sum(ticks) - idle, sum(ticks)
 
     def _kilobytes(self, name: str) -> Mapping[str, int]:
         try:
