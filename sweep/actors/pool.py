@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -29,7 +28,7 @@ from ray.exceptions import (
 from sweep.actors.devices import Share
 from sweep.actors.growth import AT_ONCE, Growth
 from sweep.actors.nodes import ATTEMPTS, Nodes
-from sweep.actors.queue import Queue, Task
+from sweep.actors.queue import Failure, Queue, Task
 from sweep.actors.reasons import lacks_memory, last_line
 from sweep.actors.root import RootError
 from sweep.actors.seats import UNREACHABLE, Seat, start_worker, verdict
@@ -43,19 +42,6 @@ LOOK_SECONDS = 5.0
 """How often the pool looks at the cluster's nodes."""
 PATIENCE_SECONDS = 1800.0
 """How long a pool without any worker waits for the cluster to offer one."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A piece of work that could not be done."""
-
-    piece: Piece
-    reason: str
-    attempts: int
-    refused: bool = False
-    """Whether it was the store that refused, for longer than it is waited for."""
-    input_lost: bool = False
-    """Whether something that another process was to make for it was lost, with a node as a rule."""
 
 
 class WorkerPool:
@@ -72,7 +58,7 @@ class WorkerPool:
         self._growth = Growth() if growing else None
         self._seats: list[Seat] = []
         self._calls: dict[Any, Seat] = {}
-        """Calls in flight, the first one of a worker included, which only says that it is ready."""
+        """Calls in flight, also those by which a worker only says that it is ready."""
         self._draining = threading.Event()
         self._looked = self._served = 0.0
 
@@ -89,6 +75,28 @@ class WorkerPool:
         """Hand out no more work; `run` returns once the calls in flight have ended. Callable from any thread."""
         self._draining.set()
 
+    def dismiss(self) -> None:
+        """End all workers, as what follows needs their places; `run` starts others."""
+        for seat in list(self._seats):
+            self._dismiss(seat)
+
+    def hire(self, count: int) -> list[Any]:
+        """Workers for `count` tasks that are handed out elsewhere, once all that could be started are ready.
+
+        Raises WorkError as `run` does.
+        """
+        self._looked, self._served = 0.0, time.monotonic()
+        self._calls |= {seat.actor.ready.remote(): seat for seat in self._seats if seat.ready}
+        nothing = Queue(())
+        while True:
+            self._look(lambda at_most: min(count, at_most))
+            able = [seat for seat in self._seats if seat.ready]
+            if able and not self._calls:
+                return [seat.actor for seat in able[:count]]
+            if not able:
+                self._check_patience()
+            self._hear(nothing, lambda _: None)
+
     def run(self, pieces: Iterable[Piece], on_done: Callable[[int], None]) -> list[Failure]:
         """Do all `pieces`, calling `on_done` with the number of units each has stored; returns what failed.
 
@@ -99,25 +107,34 @@ class WorkerPool:
         self._looked, self._served = 0.0, time.monotonic()
         while True:
             if not self._draining.is_set() and queue.holding(1):
-                self._look(queue)
+                self._look(queue.holding)
                 self._feed(queue)
             at_work = any(seat.flying for seat in self._seats)
             if not at_work and (self._draining.is_set() or not queue.holding(1)):
                 break
             if not any(seat.ready for seat in self._seats):
                 self._check_patience()
-            if not self._calls:
-                time.sleep(1.0)
-                continue
-            for call in ray.wait(list(self._calls), num_returns=1, timeout=LOOK_SECONDS)[0]:
-                failures.extend(self._settle(call, queue, on_done))
-            self._leave_unusable(queue, on_done)
+            failures.extend(self._hear(queue, on_done))
         if self._growth:
             self._growth.stop()
         return failures
 
-    def _look(self, queue: Queue) -> None:
-        """Start the workers that usable nodes lack, no more than there are tasks; end those that are too many."""
+    def _hear(self, queue: Queue, on_done: Callable[[int], None]) -> list[Failure]:
+        """Wait for the next call that ends, for a while; returns what failed for good."""
+        if not self._calls:
+            time.sleep(1.0)
+            return []
+        failures: list[Failure] = []
+        for call in ray.wait(list(self._calls), num_returns=1, timeout=LOOK_SECONDS)[0]:
+            failures.extend(self._settle(call, queue, on_done))
+        self._leave_unusable(queue, on_done)
+        return failures
+
+    def _look(self, holding: Callable[[int], int]) -> None:
+        """Start the workers that usable nodes lack, no more than there are tasks; end those that are too many.
+
+        `holding` counts the tasks that wait, up to a number.
+        """
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
@@ -130,10 +147,10 @@ class WorkerPool:
                 if seat.node == node and seat.share in lacking:
                     lacking.remove(seat.share)
             idle = sum(not seat.flying for seat in self._seats)
-            useful = max(queue.holding(idle + len(lacking)) - idle, 0)
+            useful = max(holding(idle + len(lacking)) - idle, 0)
             self._seats += [self._start(node, share) for share in lacking[:useful]]
         if self._growth:
-            self._growth.ask(queue.holding(AT_ONCE))
+            self._growth.ask(holding(AT_ONCE))
 
     def _start(self, node: str, share: Share) -> Seat:
         seat = Seat(node, share, start_worker(node, share))
@@ -172,6 +189,8 @@ class WorkerPool:
         if not seat.ready:
             seat.ready = True
             self.nodes.started(seat.node, answer)
+            return ()
+        if all(call != other for other, _ in seat.flying):  # it was asked whether it lives
             return ()
         task = self._landed(seat, call)
         on_done(len(task.piece.units))

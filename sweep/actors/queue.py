@@ -20,6 +20,19 @@ class Task:
         return replace(self, failures=self.failures + 1, failed_on=self.failed_on | {node})
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A piece of work that could not be done."""
+
+    piece: Piece
+    reason: str
+    attempts: int
+    refused: bool = False
+    """Whether it was the store that refused, for longer than it is waited for."""
+    input_lost: bool = False
+    """Whether something that another process was to make for it was lost, with a node as a rule."""
+
+
 class Queue:
     """Tasks in order; those that come back go to the end, so that they hold nothing up."""
 

@@ -1,30 +1,30 @@
 """The finetunes: Ray Tune schedules one trial per model; a trial trains one readout on stored features.
 
-A trial keeps its process (Tune reuses it), so TensorFlow starts once per worker and a backbone's features
-are read once per worker. A trial stores weights and epochs first and the model's row last.
+A trial keeps its process (Tune reuses it) and the worker in which it trains (`sweep.actors.training`), so a backbone's
+features are read once per worker.
 """
 
-import functools
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from ray import tune
+import ray
+from ray import cloudpickle, tune
 from ray.tune import Callback, CheckpointConfig, CLIReporter, FailureConfig, RunConfig, TuneConfig, Tuner
 
 from sweep.actors.devices import Share, configure_tensorflow, trial_share
 from sweep.actors.nodes import Nodes
+from sweep.actors.pool import WorkerPool
 from sweep.actors.reasons import last_line
 from sweep.actors.root import Token, check_root
+from sweep.actors.training import Remote, TrialError, in_words
 from sweep.errors import WorkError
 from sweep.plan import Model, Plan
-from sweep.stages.finetune import Trial, store_model, trial_of, validation_mask
-from sweep.storage.arrays import matrix
-from sweep.storage.store import Store, Unit
+from sweep.stages.finetune import Finetuning, Trainer, Trial, trial_of, validation_mask
+from sweep.storage.store import Store
 from sweep.tracking import Tracker
 
 FLUSH_SECONDS = 2.0
@@ -33,86 +33,47 @@ TRIAL_FAILURES = 2
 """How often a trial that died is started again."""
 
 
-class TrialError(WorkError):
-    """What went wrong in a trial, as a line: an error of any other kind may not survive the way to Tune and its files."""
-
-
-def _in_words(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn whatever a step raises into a TrialError, so that it ends this trial and no other."""
-
-    @functools.wraps(step)
-    def wrapped(*args: Any, **options: Any) -> Any:
-        try:
-            return step(*args, **options)
-        except Exception as error:
-            raise TrialError(last_line(error)) from None
-
-    return wrapped
-
-
 class ReadoutTrial(tune.Trainable):  # type: ignore[misc]
     """One trial: a step is an epoch."""
 
-    @_in_words
+    @in_words
     def setup(
         self,
         config: dict[str, Any],
-        store: Store,
-        trials: Mapping[str, Trial],
-        validation: Any,
+        shared: "Sequence[ray.ObjectRef[Finetuning]]",
         threads: int,
         token: Token,
+        workers: Sequence[Any],
     ) -> None:
-        """Keep what all trials of a worker share, and start the first model."""
-        check_root(token)
-        configure_tensorflow(threads)
-        self._store, self._trials, self._validation = store, trials, validation
-        self._features = functools.lru_cache(maxsize=1)(self._read_features)
+        """Start the first model, in one of the `workers` or, without any, here."""
+        self._trainer: Trainer | Remote
+        if workers:
+            self._trainer = Remote(workers, shared)
+        else:
+            check_root(token)
+            configure_tensorflow(threads)
+            self._trainer = Trainer(ray.get(shared[0]))
         self._begin(config)
 
-    @_in_words
+    @in_words
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take over the next model in the same process."""
         self._begin(new_config)
         return True
 
-    @_in_words
+    @in_words
     def step(self) -> dict[str, Any]:
         """Train an epoch; after the last, store the model."""
-        epoch = self._training.epoch()
-        self._epochs.append(epoch)
-        done = len(self._epochs) == self._trial.model.cell.finetune.epochs
-        return asdict(epoch) | {"done": done} | (self._finish() if done else {})
+        return self._trainer.epoch()
+
+    @in_words
+    def cleanup(self) -> None:
+        """Let others have the worker, once Tune has no more models for this process."""
+        if isinstance(trainer := getattr(self, "_trainer", None), Remote):
+            trainer.leave()
 
     def _begin(self, config: Mapping[str, Any]) -> None:
-        from sweep.numerics.readout import GivenReadout, ReadoutTraining
-
-        self._trial = self._trials[config["model"]]
-        model = self._trial.model
-        data = self._features(self._trial.features), np.asarray(model.labels), self._validation
-        self._training: ReadoutTraining | GivenReadout
-        if self._trial.own is not None:
-            self._training = GivenReadout(*data, *self._trial.own)
-        else:
-            self._training = ReadoutTraining(*data, len(model.classes), model.cell.finetune, model.key)
-        self._epochs: list[Any] = []
-
-    def _finish(self) -> dict[str, float]:
-        trial, model = self._trial, self._trial.model
-        readout = self._training.readout()
-        logits = readout.logits(self._features(trial.features))
-        if not np.isfinite(logits).all():
-            raise WorkError("the logits of the trained model are not finite; lower finetune.learning_rate")
-        correct = logits.argmax(axis=1) == np.asarray(model.labels)
-        accuracies = {
-            "train_accuracy": float(correct[~self._validation].mean()),
-            "val_accuracy": float(correct[self._validation].mean()),
-        }
-        store_model(self._store, trial, readout.to_bytes(), accuracies, self._epochs)
-        return accuracies
-
-    def _read_features(self, units: tuple[Unit, ...]) -> Any:
-        return matrix(self._store.read(units, columns=["features"])["features"])
+        self._trainer.begin(config["model"])
 
 
 class _Progress(Callback):  # type: ignore[misc]
@@ -155,7 +116,7 @@ class _Progress(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         name = trial.config["model"]
         try:
-            error = trial.get_pickled_error() or WorkError(str(trial.get_error()))
+            error = _error_of(trial)
         except Exception as unreadable:
             error = unreadable
         # An error of the first step of a process comes within the text of another.
@@ -173,44 +134,59 @@ class _Progress(Callback):  # type: ignore[misc]
         self._sent = time.monotonic()
 
 
+def _error_of(trial: Any) -> Exception:
+    """Why a trial has failed, from the files that Tune has just written; its storage gets them later."""
+    if path := trial.pickled_error_file:
+        error: Exception = cloudpickle.loads(Path(path).read_bytes())
+        return error
+    return WorkError(Path(trial.error_file).read_text())
+
+
 def finetune(
     plan: Plan,
     models: Sequence[Model],
     store: Store,
     tracker: Tracker,
     on_done: Callable[[int], None],
-    nodes: Nodes | None = None,
+    at: WorkerPool | Nodes | None = None,
     trial_bytes: int = 0,
 ) -> list[tuple[str, str]]:
     """Train and store `models`, calling `on_done` with the number of units stored.
 
-    `trial_bytes` is the memory that a trial takes. Returns the id of every model that could not be trained, and why.
-    Raises WorkError where none of the `nodes` reaches the results root.
+    Trials train in the workers of a pool, or on nodes in processes of their own, which take `trial_bytes` of memory each.
+    Returns the id of every model that could not be trained, and why. Raises WorkError where none of the nodes reaches the
+    results root.
     """
-    nodes = nodes or Nodes(store)
-    nodes.probe(tensorflow=True)
     runs = tracker.start_models(models)
-    share = trial_share(list(nodes.usable().values()), trial_bytes)
     trials = {model.id: trial_of(plan, model, runs.get(model.id)) for model in models}
-    validation = validation_mask(plan)
     progress = _Progress(tracker, trials, on_done)
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            ReadoutTrial,
-            store=store,
-            trials=trials,
-            validation=validation,
-            threads=share.threads,
-            token=nodes.token,
-        ),
-        _bundle(share, nodes),
-    )
-    _fit(plan.study.name, trainable, list(trials), progress, store)
+    shared = [ray.put(Finetuning(store, trials, validation_mask(plan)))]
+
+    def fit(names: Sequence[str], at_once: int = 0) -> None:
+        if isinstance(at, WorkerPool):
+            workers, places = at.hire(len(names)), _at_the_driver()
+            at_once = at_once or len(workers)
+            own = {"workers": workers, "threads": 0, "token": at.nodes.token}
+        else:
+            nodes = at or Nodes(store)
+            nodes.probe(tensorflow=True)
+            share = trial_share(list(nodes.usable().values()), trial_bytes)
+            places = _bundle(share, nodes)
+            own = {"workers": (), "threads": share.threads, "token": nodes.token}
+        trainable = tune.with_resources(tune.with_parameters(ReadoutTrial, shared=shared, **own), places)
+        _fit(plan.study.name, trainable, names, progress, store, at_once)
+
+    fit(list(trials))
     # Processes that died may have been too many for the memory: their models are tried one at a time.
     if died := [name for name in progress.died if store.missing([trials[name].model_unit])]:
-        _fit(plan.study.name, trainable, died, progress, store, at_once=1)
+        fit(died, at_once=1)
     absent = {unit.label for unit in store.missing([trial.model_unit for trial in trials.values()])}
     return [(name, progress.problems.get(name, progress.ended)) for name in trials if name in absent]
+
+
+def _at_the_driver() -> tune.PlacementGroupFactory:
+    """What a trial takes that trains elsewhere: nothing, but Tune wants it to be something."""
+    return tune.PlacementGroupFactory([{"node:__internal_head__": 1e-3}])
 
 
 def _bundle(share: Share, nodes: Nodes) -> tune.PlacementGroupFactory:
@@ -221,7 +197,7 @@ def _bundle(share: Share, nodes: Nodes) -> tune.PlacementGroupFactory:
 
 
 def _fit(
-    name: str, trainable: Any, models: Sequence[str], progress: _Progress, store: Store, at_once: int = 0
+    name: str, trainable: Any, models: Sequence[str], progress: _Progress, store: Store, at_once: int
 ) -> None:
     """Let Tune train `models`; what went wrong is in `progress`. `at_once` limits how many, where it is not 0."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the tables and MLflow keep what these would

@@ -1,6 +1,7 @@
 """The worker: an actor that keeps backbones and readouts in memory and turns pieces of work into stored units."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -8,7 +9,9 @@ import ray
 from sweep.actors.devices import configure_tensorflow, oom_kills
 from sweep.actors.measure import measure
 from sweep.actors.root import Token, check_root
+from sweep.actors.training import in_words
 from sweep.actors.usage import Meter
+from sweep.stages.finetune import Finetuning, Trainer
 from sweep.stages.loaded import Context, Loaded
 from sweep.stages.stage import Piece
 
@@ -19,6 +22,8 @@ class Worker:
     def __init__(self, threads: int) -> None:
         configure_tensorflow(threads)
         self._loaded: Loaded | None = None
+        self._trainers: dict[str, Trainer] = {}
+        """By the process whose trials they train."""
         self._meter = Meter()
 
     def start(self, token: Token) -> int:
@@ -37,8 +42,30 @@ class Worker:
 
         `context` holds a reference, resolved at the first call.
         """
+        self._trainers.clear()  # and with them the features that they keep
         do_piece(self._load(context), piece)
         return self._meter.read()
+
+    def join(self, process: str, shared: "Sequence[ray.ObjectRef[Finetuning]]", alone: bool) -> bool:
+        """Train for a process's trials from now on; not if that asks to be `alone` here and is not."""
+        if alone and self._trainers:
+            return False
+        self._trainers[process] = Trainer(ray.get(shared[0]))
+        return True
+
+    def leave(self, process: str) -> None:
+        """Train no more for a process."""
+        self._trainers.pop(process, None)
+
+    @in_words
+    def begin(self, process: str, model: str) -> None:
+        """Take on the next model of a process. Raises TrialError, as does `epoch`."""
+        self._trainers[process].begin(model)
+
+    @in_words
+    def epoch(self, process: str) -> Mapping[str, Any]:
+        """Train an epoch of it; returns what Ray Tune is told."""
+        return self._trainers[process].epoch()
 
     def measure(
         self, context: "Sequence[ray.ObjectRef[Context]]", backbone: str, scratch: str, index: int

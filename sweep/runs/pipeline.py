@@ -5,7 +5,8 @@ from contextlib import suppress
 
 from sweep.actors.cluster import cluster, is_joined, share_context
 from sweep.actors.nodes import Nodes
-from sweep.actors.pool import Failure, WorkerPool
+from sweep.actors.pool import WorkerPool
+from sweep.actors.queue import Failure
 from sweep.actors.ranks import Rankers
 from sweep.actors.trials import finetune
 from sweep.errors import LostError, Stopped, StoreError, WorkError
@@ -24,7 +25,7 @@ from sweep.runs.sidecars import restore_sidecars, versions
 from sweep.runs.speed import REPORT, forecast
 from sweep.stages import STAGES, all_units, columns_of, index_of_study, stages_of
 from sweep.stages.finetune import epoch_units, model_units
-from sweep.stages.memory import trial_bytes
+from sweep.stages.memory import trains_within, trial_bytes
 from sweep.storage.checksums import STUDY, write_files
 from sweep.storage.index import INDEX
 from sweep.storage.store import Store, Unit
@@ -152,7 +153,7 @@ def _publish(run: Run) -> Answers:
 
 
 def _compute(run: Run, networks: Mapping[str, Network], joined: bool) -> None:
-    """Every stage. The workers give their CPUs back while Tune has its trials."""
+    """Every stage, by workers that live as long as possible; see `sweep.actors.training`."""
     plan, store = run.plan, run.store
     names = list(stages_of(plan))
     trials = names.index("finetune")
@@ -170,19 +171,28 @@ def _compute(run: Run, networks: Mapping[str, Network], joined: bool) -> None:
     with WorkerPool(context, nodes, growing=joined) as pool:
         for stage in before:
             _stage(run, pool, stage)
+        _finetune(run, pool, networks, joined)
+        for stage in after:
+            _stage(run, pool, stage)
+
+
+def _finetune(run: Run, pool: WorkerPool, networks: Mapping[str, Network], joined: bool) -> None:
+    plan = run.plan
     missing = {unit.label for unit in run.missing("finetune")}
     models = [model for model in plan.models if model.id in missing]
-    memory = trial_bytes(plan, networks)
-    problems = finetune(plan, models, store, run.tracker, run.advance, nodes, memory) if models else []
+    problems: list[tuple[str, str]] = []
+    if models and (joined or not trains_within(plan, networks)):
+        pool.dismiss()
+        memory = trial_bytes(plan, networks)
+        problems = finetune(plan, models, run.store, run.tracker, run.advance, pool.nodes, memory)
+    elif models:
+        problems = finetune(plan, models, run.store, run.tracker, run.advance, pool)
     run.finish(
         [
             failed("finetune", [model_units(plan)[name], epoch_units(plan)[name]], why)
             for name, why in problems
         ]
     )
-    with WorkerPool(context, nodes, growing=joined) as pool:
-        for stage in after:
-            _stage(run, pool, stage)
 
 
 def _stage(run: Run, pool: WorkerPool, stage: str) -> None:

@@ -3,6 +3,7 @@
 A model's row is written after its weights and epochs, so its presence means that all of it is there.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,12 +13,14 @@ import pyarrow as pa
 
 from sweep.arrays import Array
 from sweep.data.images import VALIDATION
+from sweep.errors import WorkError
 from sweep.keys import key_of
 from sweep.plan import Model, Plan
 from sweep.stages import features
 from sweep.stages.cost import FILE_BYTES, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import ModelRef
 from sweep.stages.stage import Stage, once_per_plan
+from sweep.storage.arrays import matrix
 from sweep.storage.schemas import SCHEMAS, with_extra
 from sweep.storage.store import Store, Unit
 
@@ -109,9 +112,69 @@ def trial_of(plan: Plan, model: Model, run_id: str | None) -> Trial:
     )
 
 
-def validation_mask(plan: Plan) -> Any:
+def validation_mask(plan: Plan) -> Array:
     """Whether each image is held back from training, bool (image,)."""
     return np.asarray([part == VALIDATION for part in plan.images.table["split"].to_pylist()])
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What the trials of a study share."""
+
+    store: Store
+    trials: Mapping[str, Trial]
+    """By model."""
+    validation: Array
+    """See `validation_mask`."""
+
+
+class Trainer:
+    """Trains one model after the other, an epoch at a time, and keeps the features of one backbone.
+
+    A model is stored after its last epoch. Raises WorkError where a number is not finite.
+    """
+
+    def __init__(self, shared: Finetuning) -> None:
+        self._shared = shared
+        self._features = functools.lru_cache(maxsize=1)(self._read_features)
+
+    def begin(self, model: str) -> None:
+        """Take a model on."""
+        from sweep.numerics.readout import GivenReadout, ReadoutTraining
+
+        self._trial = self._shared.trials[model]
+        chosen = self._trial.model
+        data = self._features(self._trial.features), np.asarray(chosen.labels), self._shared.validation
+        self._training: ReadoutTraining | GivenReadout
+        if self._trial.own is not None:
+            self._training = GivenReadout(*data, *self._trial.own)
+        else:
+            self._training = ReadoutTraining(*data, len(chosen.classes), chosen.cell.finetune, chosen.key)
+        self._epochs: list[Any] = []
+
+    def epoch(self) -> dict[str, Any]:
+        """Train an epoch; after the last, store the model. Returns what Ray Tune is told of it."""
+        epoch = self._training.epoch()
+        self._epochs.append(epoch)
+        done = len(self._epochs) == self._trial.model.cell.finetune.epochs
+        return asdict(epoch) | {"done": done} | (self._finish() if done else {})
+
+    def _finish(self) -> dict[str, float]:
+        trial, model, held = self._trial, self._trial.model, self._shared.validation
+        readout = self._training.readout()
+        logits = readout.logits(self._features(trial.features))
+        if not np.isfinite(logits).all():
+            raise WorkError("the logits of the trained model are not finite; lower finetune.learning_rate")
+        correct = logits.argmax(axis=1) == np.asarray(model.labels)
+        accuracies = {
+            "train_accuracy": float(correct[~held].mean()),
+            "val_accuracy": float(correct[held].mean()),
+        }
+        store_model(self._shared.store, trial, readout.to_bytes(), accuracies, self._epochs)
+        return accuracies
+
+    def _read_features(self, units: tuple[Unit, ...]) -> Array:
+        return matrix(self._shared.store.read(units, columns=["features"])["features"])
 
 
 def store_model(

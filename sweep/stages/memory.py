@@ -41,7 +41,18 @@ def worker_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
     """Bytes of memory that a worker of the study needs; `networks` are the backbones."""
     weights = sorted((_weights(plan, network) for network in networks.values()), reverse=True)
     processes = 2 if plan.study.relevance.engine == "innvestigate" else 1
-    stages = max(
+    return int(
+        PROCESS_BYTES * processes
+        + sum(weights[:KEPT_BACKBONES])
+        + (weights[0] if randomized.draws(plan) else 0)
+        + _readouts(plan, networks)
+        + _stages(plan, networks)
+    )
+
+
+def _stages(plan: Plan, networks: Mapping[str, Network]) -> float:
+    """What the stage that takes the most takes."""
+    of_backbones = max(
         max(
             _features(network),
             _predictions(plan, network),
@@ -50,13 +61,12 @@ def worker_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
         )
         for name, network in networks.items()
     )
-    return int(
-        PROCESS_BYTES * processes
-        + sum(weights[:KEPT_BACKBONES])
-        + (weights[0] if randomized.draws(plan) else 0)
-        + _readouts(plan, networks)
-        + max(stages, _similarity(plan))
-    )
+    return max(of_backbones, _similarity(plan))
+
+
+def trains_within(plan: Plan, networks: Mapping[str, Network]) -> bool:
+    """Whether a worker can train models in the memory that it takes for other stages."""
+    return trial_bytes(plan, networks) - PROCESS_BYTES <= _stages(plan, networks)
 
 
 def trial_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:

@@ -43,7 +43,7 @@ class Worker(worker.Worker):
     """The worker but for TensorFlow, which takes seconds to start and which similarities do not need."""
 
     def __init__(self, threads: int) -> None:
-        self._loaded, self._meter = None, Meter()
+        self._loaded, self._trainers, self._meter = None, {}, Meter()
 
 
 @pytest.fixture(autouse=True)
@@ -295,6 +295,29 @@ def test_a_drained_pool_ends_what_it_began_and_begins_nothing_more(store: Store)
         assert len(store.missing(units(pieces))) == 40 - begun
         assert pool.run(pieces, done.append) == []
         assert len(done) == begun
+
+
+def test_workers_are_hired_once_replaced_where_they_died_and_work_afterwards(store: Store) -> None:
+    maps = (map_unit(store, "first"), map_unit(store, "second"))
+    pieces: list[Any] = [piece(store, index, maps) for index in range(4)]
+    with WorkerPool(context(store)) as pool:
+        (alone,) = pool.hire(1)
+        both = pool.hire(5)
+        assert len(both) == 2
+        assert alone in both
+        assert pool.hire(5) == both
+        processes = worker_processes()
+        (killed,) = kill_workers(only=1)
+        assert len(pool.hire(5)) == 2
+        (new,) = set(worker_processes()) - set(processes)
+        assert killed not in worker_processes()
+        done: list[int] = []
+        assert pool.run(pieces, done.append) == []
+        assert sum(done) == 4
+        assert set(worker_processes()) == {new, *processes} - {killed}
+        pool.dismiss()
+        assert pool.run([piece(store, 9, maps)], done.append) == []
+        assert not set(worker_processes()) & {new, *processes}
 
 
 def test_pieces_are_drawn_no_further_than_needed() -> None:
