@@ -141,3 +141,8 @@ def _problem(base: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is no folder"
     return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} cannot be written to"
+
+
+def is_joined(address: str | None) -> bool:
+    """Whether a run joins a cluster that is there, rather than starting Ray on this machine for itself."""
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"

@@ -110,11 +110,6 @@ def _without_hang_ups() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def is_joined(address: str | None) -> bool:
-    """Whether a run joins a cluster that is there, rather than starting Ray on this machine for itself."""
-    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
-
-
 def _refusal(found: str | None, error: Exception) -> SweepError:
     """What it means that Ray could not be joined at the address `found`, or could not be started here."""
     said = " ".join(f"{error} {error.__cause__ or ''}".split())

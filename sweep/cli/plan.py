@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from sweep.actors.address import check_address, is_joined
 from sweep.cli.money import print_bill
 from sweep.cli.options import address_option, open_study, results_option, say_notes, study_argument
 from sweep.cli.study import show
@@ -77,8 +78,6 @@ def plan(
         gpu, gpus = rented.workers.kind.gpu, rented.workers.kind.gpus * rented.workers.most
     planned, store = open_study(study, results)
     if timed or gpu:
-        from sweep.actors.address import check_address
-
         check_address(address)
     show(planned, store)
     say_notes(planned)
@@ -94,7 +93,7 @@ def plan(
             f"{size.mapped:,} of them with maps"
         )
     costs = [cost for cost in stage_costs(size) if cost.stage in stages_of(planned)]
-    _print_costs(costs, speed)
+    _print_costs(costs, speed, starts=3 if rented or is_joined(address) else 1)
     if rented and speed:
         print_bill(bill(costs, speed, rented, interruptions))
     if costs[-1].units > MANY_FILES and not size.cells:
@@ -104,7 +103,8 @@ def plan(
         )
 
 
-def _print_costs(costs: list[StageCost], speed: Speed | None) -> None:
+def _print_costs(costs: list[StageCost], speed: Speed | None, starts: int) -> None:
+    """Print what each stage takes; workers are started so many times."""
     table = Table("stage", box=None, pad_edge=False)
     for column in ("units", "passes", "GFLOP", "MB written", *(["time"] if speed else [])):
         table.add_column(column, justify="right")
@@ -115,7 +115,7 @@ def _print_costs(costs: list[StageCost], speed: Speed | None) -> None:
     Console(width=100).print("", table)
     if speed:
         click.echo(
-            f"Time: {speed.basis}; starting the workers takes {_duration(3 * speed.start_seconds)} more, "
+            f"Time: {speed.basis}; starting the workers takes {_duration(starts * speed.start_seconds)} more, "
             f"and the report of a small study {_duration(REPORT_SECONDS)}."
         )
 
@@ -147,7 +147,7 @@ def _speed(
 ) -> Speed:
     """What was measured before on this cluster for these networks, or a calibration now."""
     from sweep.actors.calibration import calibrate
-    from sweep.actors.cluster import cluster, cluster_name, is_joined
+    from sweep.actors.cluster import cluster, cluster_name
 
     root = Store(results)
     known = known_speeds(root)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from contextlib import suppress
 
-from sweep.actors.cluster import cluster, is_joined, share_context
+from sweep.actors.address import is_joined
+from sweep.actors.cluster import cluster, share_context
 from sweep.actors.nodes import Nodes
 from sweep.actors.pool import WorkerPool
 from sweep.actors.queue import Failure

@@ -17,7 +17,9 @@ from sweep.terminal.forecast import Forecast
 CALIBRATION = "calibration.json"
 """File under the results root that keeps what was measured, so that a second look costs nothing."""
 STARTING = ("features", "finetune", "predictions")
-"""Stages before which workers or trials are started."""
+"""Stages before which workers or trials are started on a cluster that was joined; elsewhere only before the first."""
+TUNE_SECONDS = 4.0
+"""About how long Ray Tune takes to start trials that train in workers."""
 REPORT, REPORT_SECONDS = "report", 20.0
 """What ends every run, and about how long it takes on an ordinary CPU: figures, page and MLflow, of any study."""
 
@@ -55,11 +57,18 @@ def forecast(
     cpus = os.cpu_count() or 1
     assumed = speed or Speed(5e10 * cpus, 1e10 * cpus, 0.05, 10.0, cpus, "assumed")
     absent = set(missing)
-    expected, starts = {}, {}
+    expected, starts = dict[str, float](), dict[str, float]()
+    begun = False
     for cost in stage_costs(size_of(plan, networks)):
         units = STAGES[cost.stage].units(plan)
         share = sum(unit in absent for unit in units) / max(1, len(units))
-        starts[cost.stage] = assumed.start_seconds if share and cost.stage in STARTING else 0.0
+        starts[cost.stage] = 0.0
+        if share and cost.stage != "images":  # which the run writes itself
+            if cost.stage in STARTING if joined else not begun:
+                starts[cost.stage] += assumed.start_seconds
+            if cost.stage == "finetune" and not joined:
+                starts[cost.stage] += TUNE_SECONDS
+            begun = True
         expected[cost.stage] = assumed.seconds(cost) * share + starts[cost.stage]
     expected[REPORT] = REPORT_SECONDS
     return Forecast(expected, measured, starts)

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.actors.address import check_address, cluster_address
-from sweep.actors.cluster import is_joined
+from sweep.actors.address import check_address, cluster_address, is_joined
 from sweep.errors import InputError
 from tests.cluster.strangers import CALLS, HARMLESS, NOTHING, PAGES, call, page
 

@@ -1,6 +1,7 @@
 """The time left of a whole study, while one is done at a known pace."""
 
 import io
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sweep.plan import make_plan
-from sweep.runs.speed import REPORT_SECONDS, forecast
+from sweep.runs.speed import REPORT_SECONDS, TUNE_SECONDS, forecast
+from sweep.stages import all_units
+from sweep.storage.store import Unit
 from sweep.terminal import progress
 from sweep.terminal.forecast import Forecast
 from sweep.terminal.progress import Display
@@ -89,6 +92,22 @@ def test_the_display_shows_it_beside_the_stages_own(monkeypatch: pytest.MonkeyPa
     lines = output.getvalue().splitlines()
     assert "features: 5/10, 0.2/s, 0:20 left, study 7:00 left" in lines
     assert "masking: 50/100, 0.2/s, 3:20 left, study 3:20 left" in lines
+
+
+def test_workers_start_once_on_one_machine_and_again_around_trials_on_a_cluster(
+    small_study: SmallStudy,
+) -> None:
+    plan = make_plan(small_study.path)
+    networks, missing = plan.load_networks(), all_units(plan)
+
+    def starts(missing: Sequence[Unit], joined: bool) -> dict[str, float]:
+        found = forecast(plan, networks, missing, str(small_study.path.parent), joined).starts
+        return {name: seconds for name, seconds in found.items() if seconds}
+
+    assert starts(missing, joined=True) == {"features": 10, "finetune": 10, "predictions": 10}
+    assert starts(missing, joined=False) == {"features": 10, "finetune": TUNE_SECONDS}
+    later = [unit for unit in missing if unit.table in ("relevance", "masked")]
+    assert starts(later, joined=False) == {"relevance": 10}
 
 
 def test_the_report_is_part_of_the_time_left(small_study: SmallStudy) -> None:
