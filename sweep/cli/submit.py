@@ -2,18 +2,18 @@
 
 import shlex
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from sweep.actors.tunnel import DASHBOARD, tunnel
 from sweep.cli.options import results_option, study_argument
 from sweep.errors import InputError, Stopped, WorkError, redacted
 from sweep.keys import key_of
-from sweep.parcel import pack
+from sweep.parcel import Parcel, pack
 from sweep.study import load_study
-
-DASHBOARD = "http://127.0.0.1:8265"
-"""Where `ray attach -p 8265` brings a cluster's job server to."""
 
 
 @click.command()
@@ -25,9 +25,18 @@ DASHBOARD = "http://127.0.0.1:8265"
     metavar="URL",
     help="Dashboard of the Ray cluster, as `ray attach CLUSTER.yaml -p 8265` brings it here.",
 )
+@click.option(
+    "--cluster",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File that you gave to `ray up` (infra/*.yaml): opens the way there and closes it.",
+)
 @results_option
 @click.option("--follow", is_flag=True, help="Show what the run prints, until it ends.")
-def submit(study: Path, address: str, results: str, follow: bool) -> None:
+@click.pass_context
+def submit(
+    context: click.Context, study: Path, address: str, cluster: Path | None, results: str, follow: bool
+) -> None:
     """Hand a study to a Ray cluster, which does it whatever becomes of this machine.
 
     The study file goes there with the images and weights that it names by relative paths (500 MB at most). Absolute
@@ -38,8 +47,8 @@ def submit(study: Path, address: str, results: str, follow: bool) -> None:
     closed lid leave it running. To end it: sweep stop, where the results can be reached.
 
     \b
-    sweep submit studies/umist.yaml --results s3://bucket/results
-    sweep submit studies/umist.yaml --results s3://bucket/results --follow
+    sweep submit studies/umist.yaml --cluster infra/ray-cluster.yaml --results s3://bucket/results
+    sweep submit studies/umist.yaml --cluster infra/ray-cluster.yaml --results s3://bucket/results --follow
     sweep submit studies/demo.yaml --results /srv/results --address http://127.0.0.1:8266
     """
     if "://" not in results and not Path(results).is_absolute():
@@ -47,12 +56,31 @@ def submit(study: Path, address: str, results: str, follow: bool) -> None:
             f"--results {results}: is a folder of this machine; name a bucket (s3://…), or by its absolute path a "
             "folder that all machines of the cluster see"
         )
+    if cluster and context.get_parameter_source("address") is not ParameterSource.DEFAULT:
+        raise InputError("--cluster, --address: name the cluster by one of them")
     loaded = load_study(study)
     parcel = pack(loaded)
+    place = ["--cluster", str(cluster)] if cluster else ["--address", address] if address != DASHBOARD else []
+    again = shlex.join(["sweep", "submit", str(study), *place, "--results", results, "--follow"])
+    with tunnel(cluster) if cluster else nullcontext():
+        _submit(
+            parcel,
+            f"{loaded.name}-{key_of('job', loaded.name, results)}",
+            address,
+            results,
+            study,
+            again,
+            follow,
+        )
+
+
+def _submit(
+    parcel: Parcel, name: str, address: str, results: str, study: Path, again: str, follow: bool
+) -> None:
+    """Begin the job, or find the one that goes on; `again` is what to type to see it later."""
     from sweep.actors.jobs import Jobs
 
     jobs = Jobs(address)
-    name = f"{loaded.name}-{key_of('job', loaded.name, results)}"
     with tempfile.TemporaryDirectory() as folder:
         parcel.unpack(Path(folder))
         command = ["sweep", "run", parcel.study, "--results", results]
@@ -65,10 +93,6 @@ def submit(study: Path, address: str, results: str, follow: bool) -> None:
             err=True,
         )
     click.echo(f"{study}: {'submitted as' if new else 'runs already, as'} job {job.id}")
-    again = shlex.join(
-        ["sweep", "submit", str(study), "--results", results, "--follow"]
-        + (["--address", address] if address != DASHBOARD else [])
-    )
     if not follow:
         click.echo(redacted(f"Follow it with: {again}"))
         return

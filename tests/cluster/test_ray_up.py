@@ -171,11 +171,17 @@ def tunnel(network: Machines) -> Iterator[None]:
 def test_a_study_is_submitted_and_seen_through_the_tunnel(network: Machines, tmp_path: Path) -> None:
     study = write_small_study(tmp_path).changed(factors={"seed": [1], "task": ["identity"]})
     submit = in_readme("sweep submit").replace("studies/demo.yaml", str(study.path))
+    submit = submit.replace("/srv/results", str(tmp_path / "three"))
+    # It opens the way itself, and closes it: the second finds the port free.
+    told = type_in(network, submit)
+    assert "submitted as job small-" in told
+    assert f"Tables   {tmp_path}/three/small" in told
+    assert "nothing to compute" in type_in(network, submit)
     with tunnel(network):
         said = type_in(
             network,
             "until curl -fs -o /dev/null http://127.0.0.1:8265; do sleep 0.5; done",
-            submit.replace("/srv/results", str(tmp_path / "three")),
+            re.sub(r"--cluster \S+", "", submit),
             "curl -fsS http://127.0.0.1:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=small",
         )
     assert "submitted as job small-" in said
