@@ -33,16 +33,26 @@ class Parcel:
     elsewhere: tuple[str, ...]
     """Absolute paths that the study names."""
 
-    def unpack(self, folder: Path) -> None:
+    @property
+    def others(self) -> Mapping[str, Path]:
+        """The files without the study's."""
+        return {inside: path for inside, path in self.files.items() if inside != self.study}
+
+    def unpack(self, folder: Path, *, study_only: bool = False) -> None:
         """Lay copies of the files into `folder`, in their places."""
         for inside, path in self.files.items():
+            if study_only and inside != self.study:
+                continue
             target = folder / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
 
 
-def pack(study: Study) -> Parcel:
-    """Find what a study takes along. Raises InputError, a line for each file that is not there, or where all are too large."""
+def pack(study: Study, most: float = LARGEST) -> Parcel:
+    """Find what a study takes along.
+
+    Raises InputError, a line for each file that is not there, or where all together have over `most` bytes.
+    """
     base = Path(os.path.abspath(study.path.parent))  # noqa: PTH100 - resolving links would move what lies behind ..
     named: list[tuple[str, str]] = []
     problems: list[str] = []
@@ -65,10 +75,11 @@ def pack(study: Study) -> Parcel:
     if problems:
         raise InputError(*problems)
     size = sum(path.stat().st_size for path in set(paths))
-    if size > LARGEST:
+    if size > most:
         raise InputError(
-            f"{study.path}: the files that it names by relative paths have {size / 1e6:,.0f} MB, and {LARGEST / 1e6:,.0f} can "
-            "be sent; put the large ones where the cluster's head sees them, and name them by their absolute paths there"
+            f"{study.path}: the files that it names by relative paths have {size / 1e6:,.0f} MB, and {most / 1e6:,.0f} can "
+            "be sent; take a bucket for --results, or put the large ones where the cluster's head sees them, and name them by "
+            "their absolute paths there"
         )
     top = os.path.commonpath([path.parent for path in paths])
     inside = {path: f"{FOLDER}/{path.relative_to(top).as_posix()}" for path in paths}

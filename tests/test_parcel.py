@@ -76,10 +76,7 @@ def test_every_file_that_is_missing_has_a_line(small_study: SmallStudy) -> None:
     assert image.endswith("dataset.source: no file " + str(small_study.path.parent / "faces" / "p00-v0.png"))
 
 
-def test_what_is_too_large_is_told_before_it_is_sent(
-    small_study: SmallStudy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_too_large_is_told_before_it_is_sent(small_study: SmallStudy) -> None:
     pack(load_study(small_study.path))
-    monkeypatch.setattr(parcel, "LARGEST", 10_000)
     with pytest.raises(InputError, match="by their absolute paths there"):
-        pack(load_study(small_study.path))
+        pack(load_study(small_study.path), 10_000)

@@ -80,8 +80,8 @@ class Jobs:
             found = [_job(job) for job in self._client.list_jobs() if one.fullmatch(job.submission_id or "")]
         return sorted(found, key=_number)
 
-    def submit(self, name: str, command: Sequence[str], folder: Path) -> tuple[Job, bool]:
-        """Send a folder and run a command in it, unless a job of this name goes on.
+    def submit(self, name: str, commands: Sequence[Sequence[str]], folder: Path) -> tuple[Job, bool]:
+        """Send a folder and run commands in it, each if that before it succeeds, unless a job of this name goes on.
 
         Returns that job, and whether it is a new one. Raises WorkError where the cluster refuses it.
         """
@@ -94,7 +94,7 @@ class Jobs:
             while True:
                 try:
                     self._client.submit_job(
-                        entrypoint=shlex.join(command),
+                        entrypoint=" && ".join(map(shlex.join, commands)),
                         submission_id=f"{name}-{number}",
                         runtime_env={"working_dir": str(folder)},
                     )

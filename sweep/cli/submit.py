@@ -1,8 +1,11 @@
 """The subcommand that hands a study to a cluster, where it goes on without this machine."""
 
+import json
 import shlex
+import sys
 import tempfile
 from contextlib import nullcontext
+from math import inf
 from pathlib import Path
 
 import click
@@ -12,8 +15,13 @@ from sweep.actors.tunnel import DASHBOARD, tunnel
 from sweep.cli.options import results_option, study_argument
 from sweep.errors import InputError, Stopped, WorkError, redacted
 from sweep.keys import key_of
-from sweep.parcel import Parcel, pack
+from sweep.parcel import LARGEST, Parcel, pack
+from sweep.storage.deposit import deposit
+from sweep.storage.files import Files
 from sweep.study import load_study
+
+LISTED = "inputs.json"
+"""What a job fetches from the bucket, beside the study."""
 
 
 @click.command()
@@ -39,9 +47,9 @@ def submit(
 ) -> None:
     """Hand a study to a Ray cluster, which does it whatever becomes of this machine.
 
-    The study file goes there with the images and weights that it names by relative paths (500 MB at most). Absolute
-    paths are left alone: the cluster's head must see what they name. --results is a bucket, or a folder that all
-    machines of the cluster see.
+    The study file goes there with the images and weights that it names by relative paths: into the bucket of --results, each
+    file once, or, where --results is a folder that all machines of the cluster see, through Ray (500 MB at most). Absolute
+    paths are left alone: the cluster's head must see what they name.
 
     A study that runs already is not begun again: with --follow, its run is shown from its beginning. Ctrl-C and a
     closed lid leave it running. To end it: sweep stop, where the results can be reached.
@@ -59,9 +67,9 @@ def submit(
     if cluster and context.get_parameter_source("address") is not ParameterSource.DEFAULT:
         raise InputError("--cluster, --address: name the cluster by one of them")
     loaded = load_study(study)
-    parcel = pack(loaded)
+    parcel = pack(loaded, inf if "://" in results else LARGEST)
     place = ["--cluster", str(cluster)] if cluster else ["--address", address] if address != DASHBOARD else []
-    again = shlex.join(["sweep", "submit", str(study), *place, "--results", results, "--follow"])
+    again = shlex.join(["sweep", "submit", str(study), "--results", results, "--follow", *place])
     with tunnel(cluster) if cluster else nullcontext():
         _submit(
             parcel,
@@ -74,6 +82,23 @@ def submit(
         )
 
 
+def _lay_out(parcel: Parcel, results: str, folder: Path) -> list[list[str]]:
+    """Lay into `folder` what goes to the cluster with the job; returns what the job must do before the run.
+
+    Where the results are in a bucket, so are the other files, each once however often it is submitted.
+    """
+    if "://" not in results or not parcel.others:
+        parcel.unpack(folder)
+        return []
+    with click.progressbar(
+        length=len(parcel.others), label="Sending images and weights", file=sys.stderr
+    ) as bar:
+        digests = deposit(Files(results), parcel.others, bar.update)
+    parcel.unpack(folder, study_only=True)
+    (folder / LISTED).write_text(json.dumps(digests), encoding="utf-8")
+    return [["python", "-m", "sweep.storage.deposit", results, LISTED]]
+
+
 def _submit(
     parcel: Parcel, name: str, address: str, results: str, study: Path, again: str, follow: bool
 ) -> None:
@@ -82,9 +107,11 @@ def _submit(
 
     jobs = Jobs(address)
     with tempfile.TemporaryDirectory() as folder:
-        parcel.unpack(Path(folder))
-        command = ["sweep", "run", parcel.study, "--results", results]
-        job, new = jobs.submit(name, command, Path(folder))
+        commands = [
+            *_lay_out(parcel, results, Path(folder)),
+            ["sweep", "run", parcel.study, "--results", results],
+        ]
+        job, new = jobs.submit(name, commands, Path(folder))
     if new and parcel.elsewhere:
         more = len(parcel.elsewhere) - 1
         others = f" and {more} more absolute {'path' if more == 1 else 'paths'}" if more else ""

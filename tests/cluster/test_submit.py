@@ -1,5 +1,6 @@
 """`sweep submit` to a real cluster: a head with its dashboard, which wants a token."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from sweep.plan import make_plan
 from sweep.stages import rows_of_tables
+from sweep.storage.files import Files
 from tests.cluster.machines import NEEDS_DASHBOARD
 from tests.cluster.test_nodes import tables
 from tests.studies import SWEEP, SmallStudy, write_small_study
@@ -48,7 +50,7 @@ class Head:
     process: subprocess.Popen[bytes]
 
     def start(self, study: SmallStudy, results: str, *options: str) -> subprocess.Popen[str]:
-        root = study.path.parent / results
+        root = results if "://" in results else study.path.parent / results
         command = [SWEEP, "submit", study.path, "--results", root, "--address", self.address, *options]
         return subprocess.Popen(
             list(map(str, command)),
@@ -153,6 +155,24 @@ def test_a_run_outlives_who_asked_for_it_and_is_asked_for_once(head: Head, tmp_p
     assert (code, err) == (0, "")
     assert out.startswith(f"{study.path}: submitted as job {job[:-1]}2")
     assert "nothing to compute" in out
+
+
+def test_a_bucket_gets_images_and_weights_once(bucket: str, tmp_path: Path) -> None:
+    study = write_small_study(tmp_path / "here").changed(factors={"seed": [1], "task": ["identity"]})
+    root = f"{bucket}/results"
+    with started_head(tmp_path / "head") as head:
+        code, out, err = head.submit(study, root, "--follow")
+        assert (code, err) == (0, "Sending images and weights\n")
+        assert f"Tables   {root}/small" in out
+        files = Files(root)
+        # The manifest, 30 images, 2 weights.
+        sent = {name: files.read(f".inputs/{name}") for name in files.names(".inputs")}
+        assert len(sent) == 33
+        assert all(hashlib.sha256(content).hexdigest() == name for name, content in sent.items())
+        code, out, err = head.submit(study, root, "--follow")
+        assert code == 0
+        assert "nothing to compute" in out
+        assert set(files.names(".inputs")) == set(sent)
 
 
 def test_a_run_that_fails_is_told(head: Head, tmp_path: Path) -> None:
