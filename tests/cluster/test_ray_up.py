@@ -161,8 +161,8 @@ def test_a_study_on_two_machines_gives_the_tables_of_one(
 @contextmanager
 def tunnel(network: Machines) -> Iterator[None]:
     """The way to the head, as infra/README.md opens it, with a keyboard at which nobody types."""
-    [attach] = re.findall(r"^ray attach infra/ray-cluster-local.*$", README.read_text(), re.MULTILINE)
-    attach = attach.replace(FILE, str(cluster_file(network)))
+    [attach] = re.findall(r"^ray attach .*$", README.read_text(), re.MULTILINE)
+    attach = attach.replace("infra/ray-cluster.yaml", str(cluster_file(network)))
     with network.start("bash", "-c", f"sleep 900 | {attach}", cwd=ROOT):
         yield
 
