@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import ROOT
+from benchmarks.common import ROOT, peak_of
 from sweep.arrays import Array
 from sweep.lrp import Network
 from sweep.lrp.reference import save_network
@@ -54,7 +54,7 @@ class Zennit:
             return {
                 "maps": found["maps"],
                 "seconds": float(found["seconds"]),
-                "peak": int(found["peak"]),
+                "peak": peak_of(self._process.pid),
             }
 
     def __enter__(self) -> "Zennit":

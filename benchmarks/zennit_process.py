@@ -10,7 +10,6 @@ ResNets come to.
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -111,8 +110,7 @@ def main(path: Path, folder: Path) -> None:
                 )
                 maps = found.sum(dim=1).detach().numpy()
                 seconds = time.perf_counter() - start
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-                np.savez(folder / answer, maps=maps, seconds=seconds, peak=peak)
+                np.savez(folder / answer, maps=maps, seconds=seconds)
             except Exception as error:
                 print(" ".join(f"{type(error).__name__}: {error}".split()), flush=True)
             else:
