@@ -70,18 +70,34 @@ def _resnet50(part: Mapping[str, Any]) -> str:
 
 
 def _maps(part: Mapping[str, Any]) -> str:
+    # Figures of an environment without zennit say nothing of it.
+    peers = [name for name in ("innvestigate", "zennit") if part["rows"][0].get(f"times_{name}")]
+    named = {"innvestigate": "x iNNvestigate", "zennit": "x zennit"}
     rows = (
         [
             f"{row['size']} px",
             row["what"],
             f"{1e3 * row['seconds_per_map']:.1f}",
             f"{row['forwards_per_map']:.2f}",
-            f"{row['times_innvestigate']:.2f}",
+            *(f"{row[f'times_{name}']:.2f}" for name in peers),
             f"{row['peak_bytes'] / 1e9:.1f}",
         ]
         for row in part["rows"]
     )
-    return _table(("size", "what", "ms per map", "forward passes per map", "x iNNvestigate", "peak GB"), rows)
+    columns = (
+        "size",
+        "what",
+        "ms per map",
+        "forward passes per map",
+        *(named[name] for name in peers),
+        "peak GB",
+    )
+    return _table(columns, rows) + "".join(
+        f"\n\nzennit and the rows `engine as zennit` explain by epsilon_plus_flat; at {row['size']} px their maps differ by at "
+        f"most {row['difference_from_zennit']:.0e} of the maximum."
+        for row in part["rows"]
+        if row.get("difference_from_zennit") is not None
+    )
 
 
 def _masking(part: Mapping[str, Any]) -> str:

@@ -8,14 +8,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import common, finetuning, masking, study
+from benchmarks import common, finetuning, masking, study, zennit_peer
 from benchmarks.pages import AIMS, page
 from benchmarks.run import PARTS, RESULTS, headline
 from sweep.actors.ranks import Rankers
+from sweep.lrp import (
+    Add,
+    AveragePool,
+    Flatten,
+    MaxPool,
+    Network,
+    ReLU,
+    ZeroPad,
+    relevance,
+)
 from sweep.plan import make_plan
 from sweep.stages import STAGES
 from sweep.stages.masking import masks
 from sweep.storage.store import Store
+from tests.lrp import nets
 
 # Of VGG-16's five blocks all, so that every shape is right, at its smallest size.
 SIZE = 32
@@ -88,6 +99,51 @@ def test_every_ratio_has_both_of_its_sides_and_the_page_every_figure() -> None:
     assert text == (common.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
     assert rows == [name for name in AIMS if name in figures]
+
+
+@pytest.mark.skipif(
+    not zennit_peer.PYTHON.is_file(), reason="needs zennit in .venv-zennit (benchmarks/zennit_peer.py)"
+)
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1"])
+def test_zennit_has_the_same_maps_of_a_residual_network(composite: str) -> None:
+    rng = np.random.default_rng(5)
+    thin: dict[str, Any] = {"stride": (2, 2), "padding": "valid"}
+    layers = (
+        nets.conv(rng, 3, 6),
+        ReLU(),
+        nets.conv(rng, 6, 6),
+        Add(),
+        ReLU(),
+        ZeroPad(((0, 1), (0, 1))),
+        MaxPool((3, 3), (2, 2)),
+        nets.conv(rng, 6, 8, (1, 1), **thin),
+        ReLU(),
+        nets.conv(rng, 8, 8),
+        nets.conv(rng, 6, 8, (1, 1), **thin),
+        Add(),
+        ReLU(),
+        AveragePool((2, 2), (1, 1)),
+        Flatten(),
+        nets.dense(rng, 32, 4),
+    )
+    first, last = ((0,), (1,), (2,), (3, 2), (4,), (5,), (6,), (7,), (8,), (9,)), ((12,), (13,), (14,), (15,))
+    network = Network(layers, (12, 12, 3), (*first, (7,), (10, 11), *last))
+    images, classes = rng.standard_normal((5, 12, 12, 3)).astype(np.float32), np.array([0, 1, 2, 3, 1])
+    with zennit_peer.Zennit(network, composite) as process:
+        wanted = process.analyze(images, classes)["maps"]
+    found = relevance(network, images, classes, {"preset": composite, "kinds": {"add": "z"}}, "split")
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_the_page_tells_of_zennit_only_where_it_was_measured() -> None:
+    row = {"size": 224, "what": "zennit", "seconds_per_map": 0.5, "forwards_per_map": 9.0, "peak_bytes": 1e9}
+    row |= {"times_innvestigate": 0.9, "times_zennit": 1.0, "difference_from_zennit": 2e-5}
+    about = {"machine": "", "commit": "", "date": "", "load": 0, "weights": ""}
+    with_zennit = page({"parts": {"resnet50": about | {"rows": [row]}}})
+    assert "| x iNNvestigate | x zennit | peak GB |" in with_zennit
+    assert "at 224 px their maps differ by at most 2e-05 of the maximum" in with_zennit
+    row |= {"times_zennit": None, "difference_from_zennit": None}
+    assert "zennit |" not in page({"parts": {"resnet50": about | {"rows": [row | {"what": "engine"}]}}})
 
 
 def test_the_parts_are_scripts_that_exist() -> None:

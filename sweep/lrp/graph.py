@@ -164,7 +164,8 @@ def _forward(step: Step, weights: Weights, inputs: Sequence[Tensor]) -> Tensor:
     if step.kind == "leaky_relu":
         return tf.where(x > 0, x, weights["slope"] * x)
     if step.kind == "pad":
-        return tf.pad(x, [(0, 0), *step.pads, (0, 0)])
+        # Not tf.pad: with oneDNN, TensorFlow 2.21 crashes where its output and a convolution's are added in a graph.
+        return tf.raw_ops.PadV2(input=x, paddings=[(0, 0), *step.pads, (0, 0)], constant_values=0.0)
     if step.kind == "reshape":
         return tf.reshape(x, (-1, *step.after))
     if step.kind == "add":

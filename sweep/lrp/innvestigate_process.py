@@ -162,6 +162,16 @@ def _made(layer: Layer, before: Shape, name: str) -> Any:
     return kinds.Flatten(name=name) if isinstance(layer, Flatten) else kinds.Dropout(0.5, name=name)
 
 
+def _peak() -> int:
+    """Largest resident memory of this process so far, bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = status.read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    # Begins with what the process had that started this one.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def main(folder: Path) -> None:
     """Answer questions until stdin ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
@@ -184,8 +194,7 @@ def main(folder: Path) -> None:
             start = time.perf_counter()
             maps = analysis.maps(images, targets)
             seconds = time.perf_counter() - start
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            np.savez(folder / answer, maps=maps, seconds=seconds, peak=peak)
+            np.savez(folder / answer, maps=maps, seconds=seconds, peak=_peak())
         except Exception as error:
             replies.write(" ".join(f"{type(error).__name__}: {error}".split()) + "\n")
         else:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sweep.arrays import Array
+from sweep.errors import InputError
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
 from sweep.lrp.assignment import Bias
 from sweep.lrp.rules import Rule
@@ -15,6 +16,19 @@ from sweep.models.vgg import BLOCKS, LAYERS
 def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> Network:
     """The convolutional part of VGG-16 with `layers`, flattened at its end, for square RGB inputs."""
     return Network(layers=_backbone(layers), input_shape=(input_size, input_size, 3))
+
+
+def up_to_features(network: Network, name: str | None) -> Network:
+    """The network up to the layer `name`, or all of it. Raises InputError where there is none of that name."""
+    if name is None:
+        return network
+    places = [index for index, layer in enumerate(network.layers) if layer.name == name]
+    if not places:
+        known = dict.fromkeys(layer.name for layer in network.layers if layer.name)
+        raise InputError(
+            f"features: no layer is named '{name}'; the last ones are {', '.join(list(known)[-8:])}"
+        )
+    return network.up_to(places[-1])
 
 
 def joined(backbone: Network, readout: Dense) -> Network:

@@ -15,6 +15,7 @@ from sweep.data.decoding import is_file
 from sweep.errors import InputError
 from sweep.keys import key_of, key_of_file
 from sweep.lrp import Add, AveragePool, Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, ZeroPad
+from sweep.models.network import up_to_features
 from sweep.models.safetensors import read_safetensors
 from sweep.models.source import Preprocessing, WeightSource
 from sweep.study import Pretraining
@@ -41,7 +42,7 @@ def open_torchvision(location: str, base: Path, place: str, given: Pretraining) 
     def network(input_size: int) -> Network:
         where = f"{place}: {path}"
         try:
-            return _features(_network(read_safetensors(path, place), input_size), given.features)
+            return up_to_features(_network(read_safetensors(path, place), input_size), given.features)
         except InputError as error:
             raise InputError(
                 *(line if line.startswith(place) else f"{where}: {line}" for line in error.problems)
@@ -63,19 +64,6 @@ def _network(arrays: Arrays, size: int) -> Network:
     raise InputError(
         f"holds no ResNet, VGG or AlexNet of torchvision; its arrays begin with {', '.join(sorted(arrays)[:3])}"
     )
-
-
-def _features(network: Network, name: str | None) -> Network:
-    """The network up to the layer `name`."""
-    if name is None:
-        return network
-    places = [index for index, layer in enumerate(network.layers) if layer.name == name]
-    if not places:
-        known = dict.fromkeys(layer.name for layer in network.layers if layer.name)
-        raise InputError(
-            f"features: no layer is named '{name}'; the last ones are {', '.join(list(known)[-8:])}"
-        )
-    return network.up_to(places[-1])
 
 
 class _Layers:

@@ -10,6 +10,7 @@ A source is written in the study file as one of
     keras:PATH        a model that Keras saved, .keras or .h5; or VGG-16's weights alone, in the layout of keras.applications
     torchvision:PATH  a state dict of torchvision's ResNet, VGG or AlexNet as .safetensors
     vggface:PATH      VGG-Face in the layout of keras-vggface, from a file or an http(s) address
+    vggface2:PATH     VGGFace2's ResNet-50 in the same project's layout, from a file or an http(s) address
     random:SEED       untrained, at VGG-16's published width
     random:SEED:SOURCE  the network of another source, untrained, as in random:1:keras:faces.keras
 """
@@ -30,12 +31,13 @@ from sweep.keys import generator, key_of, key_of_file
 from sweep.lrp import DepthwiseConv, Layer, Network
 from sweep.lrp.layers import WEIGHTED
 from sweep.models.download import fetched
-from sweep.models.hdf5 import check_hdf5, read_layers
+from sweep.models.hdf5 import check_hdf5, has_layer, read_layers
 from sweep.models.keras_models import open_application, open_model, says_model
 from sweep.models.network import backbone_network
 from sweep.models.source import Layers, Preprocessing, WeightSource, no_readout
 from sweep.models.torchvision import open_torchvision
 from sweep.models.vgg import LAYERS, VGG16_WIDTHS, check_layers
+from sweep.models.vggface2 import STEM, source_of_vggface2
 from sweep.study import Pretraining, on_pixel_scale
 
 KERAS_IMAGENET_MD5 = "6d6bbae143d832006294945121d1f1fc"
@@ -69,7 +71,7 @@ def file_of_weights(pretraining: Pretraining) -> str | None:
     kind, _, location = pretraining.weights.partition(":")
     if kind == "random" and ":" in location:
         kind, _, location = location.partition(":")[2].partition(":")
-    named = kind in ("npz", "vggface", "torchvision") or (kind == "keras" and is_path(location))
+    named = kind in ("npz", "vggface", "vggface2", "torchvision") or (kind == "keras" and is_path(location))
     return location if named and not location.startswith(("http://", "https://")) else None
 
 
@@ -189,15 +191,29 @@ def _keras_vgg16(place: str) -> WeightSource:
 
 def _vggface(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
     """VGG-Face (Parkhi et al. 2015), converted to Keras: layers conv1_1 ... conv5_3, version-1 means."""
-    remote = location.startswith(("http://", "https://"))
+    names = [layer.replace("block", "conv").replace("_conv", "_") for layer in LAYERS]
+    return _hdf5(
+        _local(location, base, place), names, Preprocessing("BGR", (93.5940, 104.7624, 129.1863)), place
+    )
+
+
+def _vggface2(location: str, base: Path, place: str, given: Pretraining) -> WeightSource:
+    """The ResNet-50 trained on VGGFace2 (Cao et al. 2018), converted to Keras."""
+    path = _local(location, base, place)
+    if not is_file(path):
+        raise InputError(f"{place}: no weight file {path}")
+    return source_of_vggface2(path, place, given)
+
+
+def _local(location: str, base: Path, place: str) -> Path:
+    """A file of the study's folder, or a copy of what an address gives."""
     if has_password(location):
         raise InputError(
             f"{place}: '{location}' holds a password, and the study file is stored with the results; fetch the file yourself "
             "and name its path"
         )
-    path = fetched(location, place, check_hdf5) if remote else base / location
-    names = [layer.replace("block", "conv").replace("_conv", "_") for layer in LAYERS]
-    return _hdf5(path, names, Preprocessing("BGR", (93.5940, 104.7624, 129.1863)), place)
+    remote = location.startswith(("http://", "https://"))
+    return fetched(location, place, check_hdf5) if remote else base / location
 
 
 def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place: str) -> WeightSource:
@@ -205,6 +221,8 @@ def _hdf5(path: Path, names: Sequence[str], preprocessing: Preprocessing, place:
         raise InputError(f"{place}: no weight file {path}")
 
     def load() -> Layers:
+        if has_layer(path, STEM):
+            raise InputError(f"{place}: {path}: holds VGGFace2's ResNet-50; name it as vggface2:PATH")
         stored = read_layers(path, names, place)
         layers = {layer: stored[name] for layer, name in zip(LAYERS, names, strict=True)}
         check_layers(layers, f"{place}: {path}")
@@ -261,6 +279,7 @@ _KINDS: Mapping[str, Callable[[str, Path, str, Pretraining], WeightSource]] = {
     "npz": _npz,
     "keras": _keras,
     "vggface": _vggface,
+    "vggface2": _vggface2,
     "torchvision": open_torchvision,
     "random": _random,
 }
@@ -272,6 +291,7 @@ _FORMS = (
     "keras:PATH",
     "torchvision:PATH",
     "vggface:PATH",
+    "vggface2:PATH",
     "random:SEED",
     "random:SEED:SOURCE",
 )

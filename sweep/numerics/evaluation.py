@@ -5,6 +5,7 @@ Pure TensorFlow. Inputs, ranks and replacements are sent to the device once; the
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +37,12 @@ class Replacement(Protocol):
         which ones.
         """
         ...
+
+
+def _flat(parts: Sequence[Tensor]) -> Tensor:
+    """What passes give out, as (image, feature); a backbone may end in places and channels."""
+    together = tf.concat(parts, axis=0)
+    return tf.reshape(together, (-1, prod(together.shape[1:])))
 
 
 class SameForAllMasks:
@@ -79,7 +86,7 @@ class Evaluator:
         NaN for an image where a number inside the backbone was not finite.
         """
         parts = [tf.constant(inputs[part]) for part in self._parts(len(inputs))]
-        return tf.concat([self._program.run(self._weights, part, checked=True) for part in parts], axis=0)
+        return _flat([self._program.run(self._weights, part, checked=True) for part in parts])
 
     def masked_features(
         self, inputs: Array, replacement: Replacement, ranks: Array, counts: Sequence[int]
@@ -101,7 +108,7 @@ class Evaluator:
             instead = replacement(rows, removed[part], gone)
             masked = tf.where(gone, instead, tf.gather(inputs, rows))
             outputs.append(self._program.run(self._weights, masked))
-        levels: list[Tensor] = tf.split(tf.concat(outputs, axis=0), len(counts))
+        levels: list[Tensor] = tf.split(_flat(outputs), len(counts))
         return levels
 
     def _parts(self, rows: int) -> list[slice]:

@@ -18,6 +18,7 @@ from sweep.lrp import (
     MaxPool,
     Network,
     ReLU,
+    ZeroPad,
     engine,
     forward,
     program,
@@ -147,6 +148,26 @@ def test_relevance_is_conserved_by_sums_and_channels_beside_each_other(add: str,
     composite = {"kinds": {"conv": {"rule": "alpha_beta"}, "dense": "z", "add": add}}
     maps, logits = relevance(network, IMAGES, 1, composite, return_logits=True)
     np.testing.assert_allclose(maps.sum(axis=(1, 2)), logits[:, 1], rtol=2e-3, atol=1e-5)
+
+
+def test_a_sum_of_a_padded_convolution_and_another_is_that_of_the_plain_network() -> None:
+    """The shortcut of a residual network that pads what gets smaller; TensorFlow 2.21 by itself crashes at it."""
+    rng = np.random.default_rng(4)
+    layers = (
+        nets.conv(rng, 3, 4, stride=(2, 2), padding="valid"),
+        ReLU(),
+        AveragePool((2, 2), (2, 2)),
+        nets.conv(rng, 4, 4),
+        ZeroPad(((0, 1), (0, 1))),
+        nets.conv(rng, 3, 4, (1, 1), padding="valid"),
+        Add(),
+        Flatten(),
+    )
+    network = Network(layers, (8, 8, 3), ((0,), (1,), (0,), (2,), (4,), (3,), (5, 6), (7,)))
+    images = rng.standard_normal((2, 8, 8, 3)).astype(np.float32)
+    rules = nets.preset_rules("preset_a", network)
+    expected = [twin.relevance(network, image, rules, 0)[1] for image in images]
+    np.testing.assert_allclose(forward(network, images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("add", ["z", "plus", "block"])

@@ -235,6 +235,14 @@ def test_other_composites_are_refused(preset: Any) -> None:
 
 
 @pytest.mark.reference
+def test_its_peak_of_memory_is_its_own() -> None:
+    held = np.ones(2_500_000_000, np.uint8)
+    with Innvestigate(nets.small(0)) as process:
+        peak = process.analyze(np.zeros((2, 12, 12, 3), np.float32), 0)["peak"]
+    assert 1e8 < peak < held.nbytes
+
+
+@pytest.mark.reference
 def test_failures_are_told(tmp_path: Path) -> None:
     network = nets.small(0)
     images = np.zeros((2, 12, 12, 3), np.float32)

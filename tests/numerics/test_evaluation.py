@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sweep.lrp import Conv, Flatten, MaxPool, Network, ReLU, forward, winograd
-from sweep.models.network import backbone_network
+from sweep.lrp import Conv, Dense, Flatten, MaxPool, Network, ReLU, forward, winograd
+from sweep.models.network import backbone_network, joined
 from sweep.models.source import Preprocessing
 from sweep.models.vgg import LAYERS
 from sweep.numerics import evaluation
@@ -41,6 +41,19 @@ def test_every_level_equals_a_mask_made_by_hand(
             by_hand = masked(inputs[image : image + 1], ranks[image : image + 1], count, own[None])
             close(level[image], forward(NETWORK, by_hand)[0])
     close(Evaluator(NETWORK).features(inputs), forward(NETWORK, inputs))
+
+
+def test_a_backbone_that_ends_in_places_and_channels_has_features_in_the_order_of_a_readout() -> None:
+    inputs, short = Preprocessing()(PIXELS), NETWORK.up_to(16)
+    assert short.output_shape == (4, 4, 8)
+    ranks = random_ranks("random-1", KEYS, 32 * 32)
+    evaluator = Evaluator(short)
+    nothing = SameForAllMasks(np.zeros((1, 1, 1, 3), np.float32))
+    (unmasked,) = evaluator.masked_features(inputs, nothing, ranks, [0])
+    # One readout for each feature, behind a flatten layer, as relevance has it.
+    whole = joined(short, Dense(np.eye(4 * 4 * 8, dtype=np.float32), np.zeros(4 * 4 * 8, np.float32)))
+    close(evaluator.features(inputs), forward(whole, inputs))
+    close(unmasked, forward(whole, inputs))
 
 
 @pytest.mark.parametrize(("per_pass", "images"), [(8, 5), (4, 5), (3, 5), (1, 2)])
