@@ -29,6 +29,7 @@ class LrpAttribution(Settings):
     """Layer-wise relevance propagation."""
 
     method: Literal["lrp"]
+    """Layer-wise relevance propagation."""
     composite: AnyComposite = "preset_a_flat"
     """Rules by layer: a preset's name, or a mapping (docs/lrp.md)."""
 
@@ -37,12 +38,14 @@ class GradientAttribution(Settings):
     """Attributions that take one gradient, or none, and have no settings of their own."""
 
     method: Literal["gradient", "input_times_gradient", "guided_backprop", "grad_cam", "random"]
+    """Which of them (docs/attributions.md)."""
 
 
 class PathAttribution(Settings):
     """Integrated gradients: the mean gradient on the way from a baseline to the image, times that way."""
 
     method: Literal["integrated_gradients"]
+    """Integrated gradients."""
     steps: Annotated[int, Field(ge=1, le=10_000)] = 32
     """Gradients on the way."""
     baseline: Baseline = "mean"
@@ -53,6 +56,7 @@ class NoiseAttribution(Settings):
     """SmoothGrad: the mean gradient of noisy copies of the image."""
 
     method: Literal["smoothgrad"]
+    """SmoothGrad."""
     samples: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Noisy copies."""
     noise: Annotated[float, Field(gt=0, le=10)] = 0.15
@@ -63,6 +67,7 @@ class PatchAttribution(Settings):
     """Occlusion: what a logit loses when a square of pixels is filled."""
 
     method: Literal["occlusion"]
+    """Occlusion."""
     patch: Annotated[int, Field(ge=1, le=1024)] = 16
     """Side of the square, pixels."""
     stride: Annotated[int, Field(ge=1, le=1024)] = 8
