@@ -136,10 +136,8 @@ SET VARIABLE reading_masked = reading('masked', [
     'VARCHAR AS source_id', 'VARCHAR AS control', 'INTEGER AS draw', 'VARCHAR AS fill', 'VARCHAR AS destination_id',
     'DOUBLE AS percent', 'VARCHAR AS image_id', 'VARCHAR AS predicted_class', 'BOOLEAN AS correct',
     'FLOAT AS target_logit']);
-SET VARIABLE reading_masked_attributions = reading('masked_attributions', [
-    'VARCHAR AS source_id', 'VARCHAR AS attribution', 'VARCHAR AS control', 'INTEGER AS draw', 'VARCHAR AS fill',
-    'VARCHAR AS destination_id', 'DOUBLE AS percent', 'VARCHAR AS image_id', 'VARCHAR AS predicted_class',
-    'BOOLEAN AS correct', 'FLOAT AS target_logit']);
+-- Its other columns are those of `masked`, with which it is read by name: what a file of `masked` lacks stays missed.
+SET VARIABLE reading_masked_attributions = reading('masked_attributions', ['VARCHAR AS attribution']);
 SET VARIABLE reading_human_trials = reading('human_trials', [
     'VARCHAR AS experiment_id', 'INTEGER AS list', 'INTEGER AS position', 'INTEGER AS block', 'VARCHAR AS trial_id',
     'VARCHAR AS trial_type', 'VARCHAR AS target', 'VARCHAR AS target_image', 'VARCHAR AS condition_a',
@@ -170,10 +168,12 @@ CREATE OR REPLACE VIEW human_trials AS FROM query(getvariable('reading_human_tri
 CREATE OR REPLACE VIEW human_responses AS FROM query(getvariable('reading_human_responses'));
 CREATE OR REPLACE VIEW human_sessions AS FROM query(getvariable('reading_human_sessions'));
 
--- The masks of every attribution; NULL where a mask is made from no map.
+-- The masks of every attribution; NULL where a mask is made from no map. What both granularities have is named, or a
+-- column that a file of `masked` lacks would be NULL for what the other table has.
 CREATE OR REPLACE VIEW every_masked AS
 SELECT
-    *,
+    source_id, control, draw, fill, destination_id, percent, correct,
+    * EXCLUDE (source_id, control, draw, fill, destination_id, percent, correct),
     if(control IN ('scattered', 'blocks'), NULL, getvariable('attribution_levels')[1]) AS attribution
 FROM masked
 UNION ALL BY NAME

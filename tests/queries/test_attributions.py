@@ -13,7 +13,6 @@ import scipy.stats
 
 from sweep.analysis.queries import list_queries, run_query
 from sweep.errors import InputError
-from sweep.storage.index import INDEX, index_of
 from sweep.storage.schemas import MASKED_CELLS, SCHEMAS
 from tests.queries.simulated import Mask, Study, factorial, write, write_index
 from tests.queries.test_transfer import Losses
@@ -50,8 +49,7 @@ def write_both(root: Path, plain: Path, granularity: str = "image") -> None:
         1, SCHEMAS["masked_attributions"].field("attribution"), pa.array(["gradient"] * len(of_maps))
     )
     pq.write_table(named, root / "masked_attributions" / "part-0.parquet")
-    paths = [path.relative_to(root).as_posix() for path in root.glob("*/*.parquet")]
-    (root / INDEX).write_bytes(index_of(paths, {"attributions": "lrp,gradient"}))
+    write_index(root, ["gradient"])
 
 
 @pytest.fixture(scope="module")
@@ -229,16 +227,8 @@ def test_masks_that_lack_a_level_are_left_out(both: tuple[Path, Path], tmp_path:
 
 
 def test_likeness_of_maps_is_that_of_numpy(tmp_path: Path) -> None:
-    write(Study(factorial(1, 2, 2), controls={"randomized": 1}), tmp_path)
-    rng = np.random.default_rng(3)
-    own = pq.read_table(tmp_path / "relevance").to_pylist()
-    other = [{**row, "attribution": "gradient", "map": rng.uniform(-1, 1, 16)} for row in own]
-    (tmp_path / "attributions").mkdir()
-    pq.write_table(
-        pa.Table.from_pylist(other, SCHEMAS["attributions"]), tmp_path / "attributions" / "part-0.parquet"
-    )
-    paths = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*.parquet")]
-    (tmp_path / INDEX).write_bytes(index_of(paths, {"attributions": "lrp,gradient"}))
+    write(Study(factorial(1, 2, 2), controls={"randomized": 1}, attributions=["gradient"]), tmp_path)
+    own, other = (pq.read_table(tmp_path / name).to_pylist() for name in ("relevance", "attributions"))
     got = run_query("attribution_maps", str(tmp_path)).to_pylist()
     assert [row["condition"] for row in got] == ["all", "pre0-gender", "pre0-identity"]
     by_model: dict[str, list[float]] = {}
