@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweep.analysis.queries import run_query
 from sweep.attribution.maps import attribution_maps
 from sweep.attribution.subject import Subject
 from sweep.errors import InputError
@@ -14,6 +15,11 @@ from sweep.models.network import joined
 from sweep.numerics.controls import mask_ranks
 from sweep.numerics.masking import Ranking
 from sweep.plan import Plan, make_plan
+from sweep.report.answers import answers_of
+from sweep.report.exhibits import exhibits
+from sweep.report.model_metrics import model_metrics
+from sweep.report.page import PAGE, write_report
+from sweep.report.page import asked as asked_of
 from sweep.stages import (
     all_units,
     attributions,
@@ -30,6 +36,7 @@ from sweep.storage.arrays import matrix
 from sweep.storage.index import INDEX
 from sweep.storage.store import Store
 from tests.in_process import load, missing_pieces, run_in_process
+from tests.report.simulated import simulate
 from tests.studies import SmallStudy, write_small_study
 
 LEVELS: dict[str, Any] = {
@@ -148,6 +155,37 @@ def test_every_attribution_has_its_masks_and_controls(finished: tuple[Plan, Stor
     assert not store.missing(all_units(plan))
     assert rows_of_tables(plan)["masked_attributions"] == len(further) * 4 * 6 * 5
     assert rows_of_tables(plan)["attributions"] == 4 * (len(LEVELS) - 1) * 6
+
+
+def test_report_and_metrics_compare_the_attributions(finished: tuple[Plan, Store]) -> None:
+    plan, store = finished
+    answers = answers_of(plan, store)
+    files = write_report(answers)
+    assert {"figures/attributions.png", "figures/attributions.svg"} <= set(files)
+    page = files[PAGE].decode()
+    assert "Which attribution finds what the network uses" in page
+    assert f"maps by {len(LEVELS)} attributions ({', '.join(LEVELS)})" in page
+    rows = run_query("attributions", store.root, {"per": "model"}).to_pylist()
+    metrics = model_metrics(answers)
+    compared = [row for row in rows if row["control"] == "other_image"]
+    assert len(compared) == len(LEVELS) * len(plan.models)
+    for row in compared:
+        assert metrics[row["model_id"]][f"attribution_loss.{row['attribution']}"] == row["loss"]
+    for place in answers.attributions:
+        if (place["condition"], place["control"]) == ("all", "other_image"):
+            assert f"{place['attribution']} {place['loss']:.3f}" in page
+
+
+def test_a_study_without_the_factor_has_none_of_it(tmp_path: Path) -> None:
+    plan = asked(write_small_study(tmp_path), {})
+    store = Store(str(tmp_path / "results" / "small"))
+    simulate(plan, store)
+    answers = answers_of(plan, store)
+    assert "attributions" not in exhibits(answers)
+    assert "attribution" not in " ".join(asked_of(plan))
+    assert not any(
+        name.startswith("attribution") for named in model_metrics(answers).values() for name in named
+    )
 
 
 def test_the_factor_adds_units_and_changes_none(small_study: SmallStudy) -> None:
