@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sweep.analysis.queries import run_query
 from sweep.attribution.maps import attribution_maps
 from sweep.attribution.subject import Subject
 from sweep.errors import InputError
+from sweep.export.dictionary import description
+from sweep.export.tables import csv_path, parquet_path, write_tables
 from sweep.lrp import Dense, relevance
 from sweep.models.network import joined
 from sweep.numerics.controls import mask_ranks
@@ -170,10 +173,24 @@ def test_report_and_metrics_compare_the_attributions(finished: tuple[Plan, Store
     compared = [row for row in rows if row["control"] == "other_image"]
     assert len(compared) == len(LEVELS) * len(plan.models)
     for row in compared:
-        assert metrics[row["model_id"]][f"attribution_loss.{row['attribution']}"] == row["loss"]
+        named = f"attribution_loss.{row['attribution']}"
+        assert metrics[row["model_id"]][named] == pytest.approx(row["loss"], abs=1e-12)
     for place in answers.attributions:
         if (place["condition"], place["control"]) == ("all", "other_image"):
             assert f"{place['attribution']} {place['loss']:.3f}" in page
+
+
+def test_an_export_has_the_masks_of_every_attribution(finished: tuple[Plan, Store], tmp_path: Path) -> None:
+    plan, store = finished
+    tables = write_tables(plan, store, tmp_path)
+    for table in ("attributions", "masked_attributions"):
+        assert tables[table].names == [name for name in columns_of(plan, table).names if name != "map"]
+        written = pq.read_table(tmp_path / parquet_path(table))
+        assert written.num_rows == rows_of_tables(plan)[table]
+        assert set(written["attribution"].to_pylist()) == set(LEVELS) - {"lrp"}
+        assert (tmp_path / csv_path(table)).read_text().count("\n") == written.num_rows + 1
+    words = description(plan, tables).decode()
+    assert "level of the factor attribution by which the source's map was made" in words
 
 
 def test_a_study_without_the_factor_has_none_of_it(tmp_path: Path) -> None:
