@@ -4,7 +4,7 @@
 --   (pairs left out because one of them is constant); pearson (mean over models of the mean over images of the
 --   correlation of absolute values), pearson_sd (over models), pearson_min, pearson_max (over models); note (why a figure
 --   is missing). No rows where the study has one attribution.
--- Paper: none; the paper has one attribution. Issue 20.
+-- Paper: none; the paper has one attribution.
 -- Reads: models, relevance
 -- Parameters: none
 --

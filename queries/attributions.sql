@@ -5,7 +5,7 @@
 --   percent interval); difference (loss less that of the study's first attribution), difference_low, difference_high;
 --   other_loss (the specific loss under masks of other initialisations, by the same attribution), transfer (other_loss /
 --   loss, where the interval of the loss lies above 0), transfer_low, transfer_high; note (why a figure is missing).
--- Paper: none; the paper has one attribution. Issue 20.
+-- Paper: none; the paper has one attribution.
 -- Reads: models, masked
 -- Parameters: per
 --
