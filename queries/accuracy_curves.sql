@@ -8,7 +8,7 @@
 --   percentage of masked pixels" (section 2).
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: per, draws, draw_seed, fill
+-- Parameters: per, draws, draw_seed, fill, attribution
 
 WITH complete_pairs AS (
     SELECT source_id, destination_id, fill, relation, percent, accuracy

@@ -10,7 +10,7 @@
 --   p = 2.8e-6) ... We found no main effect of mask source (F(1, 16) = 1.88, p = 0.19)"; gender F(1, 16) = 34.5.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis, fill, measure, control
+-- Parameters: auc_axis, fill, measure, control, attribution
 --
 -- Sums of squares are of type III (each cell mean counts once, however many seeds it has): how many seeds were
 -- trained says nothing about the population. A factor of two levels gives them in closed form, by weighted squares

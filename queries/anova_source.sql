@@ -9,7 +9,7 @@
 --   AUC of the destination model (all F(3, 16)s > 3.3, all ps < 0.05)".
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis, compare, fill, measure, control
+-- Parameters: auc_axis, compare, fill, measure, control, attribution
 
 CREATE OR REPLACE TEMP VIEW anova_source AS
 WITH observations AS (

@@ -7,7 +7,7 @@
 -- Paper: section 3.1, "We quantified the resilience of each destination model to relevance-based masking by
 --   computing the area-under-the-curve (AUC) for different source models."
 -- Reads: models, masked
--- Parameters: fill
+-- Parameters: fill, attribution
 --
 -- Also leaves, for the files that follow: mask_accuracy and mask_auc (temporary tables of all fills and controls, so
 -- that `masked` is read only once until views.sql is read again), pair_accuracy and auc (of the chosen fill, without

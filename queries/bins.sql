@@ -7,7 +7,7 @@
 --   100 times per bin."
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: draws, draw_seed, fill
+-- Parameters: draws, draw_seed, fill, attribution
 
 WITH drawn AS (
     SELECT

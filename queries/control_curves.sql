@@ -6,7 +6,7 @@
 -- Paper: figures 5 and 6 show own masks beside random pixels, the control 'scattered'.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: none
+-- Parameters: attribution
 
 WITH own AS (
     SELECT destination_id, fill, control, percent, avg(accuracy) AS accuracy

@@ -8,7 +8,7 @@
 -- Paper: section 3.1, beside the F values of figures 5 and 6, for which the paper gives no effect sizes.
 -- Reads: models, masked
 -- Needs: anova_initialisation, anova_source
--- Parameters: auc_axis, compare, fill, measure, control
+-- Parameters: auc_axis, compare, fill, measure, control, attribution
 --
 -- In the DuckDB shell, read anova_initialisation.sql and anova_source.sql before this file.
 

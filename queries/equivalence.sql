@@ -11,7 +11,7 @@
 --   pairwise.sql does not show, these two one-sided tests (Schuirmann 1987) can.
 -- Reads: models, masked
 -- Needs: pairwise
--- Parameters: auc_axis, compare, fill, measure, control, bound
+-- Parameters: auc_axis, compare, fill, measure, control, bound, attribution
 --
 -- In the DuckDB shell, read pairwise.sql before this file.
 

@@ -10,7 +10,7 @@
 -- Paper: none; Geirhos, Meding and Wichmann (2020), equations 1 and 2. Issue 15.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: per
+-- Parameters: per, attribution
 --
 -- For a pair of models, observed and expected agreement are counted for each mask source on its own and then averaged:
 -- thrown together, sources that hurt more and less would pass for consistency.

@@ -8,7 +8,7 @@
 -- Paper: none.
 -- Reads: models, predictions, masked, human_trials, human_responses, human_sessions
 -- Needs: auc, human_models
--- Parameters: experiment, fastest, fill, control, resamples, draw_seed
+-- Parameters: experiment, fastest, fill, control, resamples, draw_seed, attribution
 --
 -- In the DuckDB shell, read human_models.sql before this file. A model's index is a ratio of means over all other models,
 -- as in transfer.sql: mean specific loss of foreign masks divided by that of own masks.

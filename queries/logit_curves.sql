@@ -7,7 +7,7 @@
 -- Paper: none; the deletion curve of Petsiuk, Das and Saenko (2018), on logits, which do not saturate. Issue 15.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: none
+-- Parameters: attribution
 
 WITH pairs AS (
     SELECT

@@ -11,7 +11,7 @@
 --   cases, the AUC for these two curves was indistinguishable, all ps > 0.06", "all ps < 0.03", "all ps > 0.92".
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: auc_axis, compare, fill, measure, control
+-- Parameters: auc_axis, compare, fill, measure, control, attribution
 
 CREATE OR REPLACE TEMP VIEW pairwise AS
 WITH observations AS (

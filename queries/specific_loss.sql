@@ -8,7 +8,7 @@
 -- Paper: none; the paper compares masks with each other and with scattered pixels. Issue 15.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: none
+-- Parameters: attribution
 --
 -- Also leaves specific_losses (a temporary view: this answer, in no order).
 

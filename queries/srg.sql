@@ -7,7 +7,7 @@
 -- Paper: none; Blücher, Vielhaben and Strodthoff (2024), symmetric relevance gain. Issue 15.
 -- Reads: models, masked
 -- Needs: specific_loss
--- Parameters: none
+-- Parameters: attribution
 --
 -- In the DuckDB shell, read specific_loss.sql before this file.
 

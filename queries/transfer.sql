@@ -10,7 +10,7 @@
 -- Paper: none; section 3.2 compares the areas themselves. Issue 15.
 -- Reads: models, masked
 -- Needs: auc
--- Parameters: per, resamples, draw_seed
+-- Parameters: per, resamples, draw_seed, attribution
 --
 -- Also leaves image_losses (a temporary table: per pair, fill, control and image the specific loss of that image).
 --

@@ -6,6 +6,7 @@
 --   .read queries/views.sql
 --   .read queries/auc.sql
 -- then any other file. Settings are variables too; set them before this file is read, or leave their defaults:
+--   attribution  level of the factor attribution whose masks queries answer for (the study's first, its relevance)
 --   auc_axis   'log' or 'linear': which AUC the tests compare ('log')
 --   bound      largest difference that equivalence.sql counts as none, in units of AUC (0.05)
 --   compare    bins the tests of mask sources compare, separated by commas (same_init and every other_... bin)
@@ -18,7 +19,7 @@
 --   fill       what removed pixels became, one of the study's fills ('linear' if the study has it, else the first)
 --   measure    'auc' or 'specific_loss': what the tests compare ('auc')
 --   per        rows of accuracy_curves.sql, 'condition' or 'destination' ('condition'), of transfer.sql, 'bin' or
---              'pair' ('bin'), and of error_consistency.sql, 'condition' or 'model' ('condition')
+--              'pair' ('bin'), and of error_consistency.sql and attributions.sql, 'condition' or 'model' ('condition')
 --   resamples  resamples of the intervals in transfer.sql and human_transfer.sql (1000)
 --   task       task shown by rank2.sql (every task with more than two classes)
 --   index      the files that the study consists of (index.parquet beside the tables)
@@ -59,6 +60,11 @@ SET VARIABLE draws_used = if(
     getvariable('draws_used') > 0, getvariable('draws_used'), error('draws must be at least 1'));
 SET VARIABLE draw_seed_used = study_setting('draw_seed', '0')::BIGINT;
 
+-- The levels of the factor attribution, the first of which is the study's own relevance; a study without the factor has
+-- that alone.
+SET VARIABLE attribution_levels = string_split(study_setting('attributions', 'lrp'), ',');
+SET VARIABLE attribution_used = setting('attribution', getvariable('attribution_levels'));
+
 -- The files of a table that the index names and that are there: a study that is not finished shows what it has.
 CREATE OR REPLACE MACRO files_of(name) AS (
     SELECT list(literally(getvariable('results') || '/' || planned.file) ORDER BY planned.file)
@@ -73,8 +79,10 @@ SET VARIABLE files_epochs = files_of('epochs');
 SET VARIABLE files_predictions = files_of('predictions');
 SET VARIABLE files_relevance = files_of('relevance');
 SET VARIABLE files_randomized = files_of('randomized');
+SET VARIABLE files_attributions = files_of('attributions');
 SET VARIABLE files_similarity = files_of('similarity');
 SET VARIABLE files_masked = files_of('masked');
+SET VARIABLE files_masked_attributions = files_of('masked_attributions');
 
 -- The comparison with people: a folder per experiment, which the index does not name. A study may have none.
 CREATE OR REPLACE MACRO files_of_experiments(file) AS (
@@ -120,12 +128,16 @@ SET VARIABLE reading_relevance = reading('relevance', [
     'VARCHAR AS model_id', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
 SET VARIABLE reading_randomized = reading('randomized', [
     'VARCHAR AS model_id', 'INTEGER AS draw', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
+SET VARIABLE reading_attributions = reading('attributions', [
+    'VARCHAR AS model_id', 'VARCHAR AS attribution', 'VARCHAR AS image_id', 'FLOAT[] AS map']);
 SET VARIABLE reading_similarity = reading('similarity', [
     'VARCHAR AS image_id', 'VARCHAR AS model_a', 'VARCHAR AS model_b', 'DOUBLE AS pearson']);
 SET VARIABLE reading_masked = reading('masked', [
     'VARCHAR AS source_id', 'VARCHAR AS control', 'INTEGER AS draw', 'VARCHAR AS fill', 'VARCHAR AS destination_id',
     'DOUBLE AS percent', 'VARCHAR AS image_id', 'VARCHAR AS predicted_class', 'BOOLEAN AS correct',
     'FLOAT AS target_logit']);
+-- Its other columns are those of `masked`, with which it is read by name: what a file of `masked` lacks stays missed.
+SET VARIABLE reading_masked_attributions = reading('masked_attributions', ['VARCHAR AS attribution']);
 SET VARIABLE reading_human_trials = reading('human_trials', [
     'VARCHAR AS experiment_id', 'INTEGER AS list', 'INTEGER AS position', 'INTEGER AS block', 'VARCHAR AS trial_id',
     'VARCHAR AS trial_type', 'VARCHAR AS target', 'VARCHAR AS target_image', 'VARCHAR AS condition_a',
@@ -148,19 +160,34 @@ CREATE OR REPLACE VIEW epochs AS FROM query(getvariable('reading_epochs'));
 CREATE OR REPLACE VIEW predictions AS FROM query(getvariable('reading_predictions'));
 CREATE OR REPLACE VIEW relevance AS FROM query(getvariable('reading_relevance'));
 CREATE OR REPLACE VIEW randomized AS FROM query(getvariable('reading_randomized'));
+CREATE OR REPLACE VIEW attributions AS FROM query(getvariable('reading_attributions'));
 CREATE OR REPLACE VIEW similarity AS FROM query(getvariable('reading_similarity'));
 CREATE OR REPLACE VIEW masked AS FROM query(getvariable('reading_masked'));
+CREATE OR REPLACE VIEW masked_attributions AS FROM query(getvariable('reading_masked_attributions'));
 CREATE OR REPLACE VIEW human_trials AS FROM query(getvariable('reading_human_trials'));
 CREATE OR REPLACE VIEW human_responses AS FROM query(getvariable('reading_human_responses'));
 CREATE OR REPLACE VIEW human_sessions AS FROM query(getvariable('reading_human_sessions'));
 
--- `masked` with the columns of both granularities: a row per image, where `correct` is a truth value and `n` is NULL, or
--- per chunk of images, where `correct` is a count out of `n` and what belongs to one image is NULL.
-CREATE OR REPLACE VIEW masked_rows AS
+-- The masks of every attribution; NULL where a mask is made from no map. What both granularities have is named, or a
+-- column that a file of `masked` lacks would be NULL for what the other table has.
+CREATE OR REPLACE VIEW every_masked AS
+SELECT
+    source_id, control, draw, fill, destination_id, percent, correct,
+    * EXCLUDE (source_id, control, draw, fill, destination_id, percent, correct),
+    if(control IN ('scattered', 'blocks'), NULL, getvariable('attribution_levels')[1]) AS attribution
 FROM masked
+UNION ALL BY NAME
+FROM masked_attributions
 UNION ALL BY NAME
 SELECT NULL::INTEGER AS n, NULL::VARCHAR AS image_id, NULL::FLOAT AS target_logit
 WHERE false;
+
+-- The masks of the attribution that is asked for, with the columns of both granularities: a row per image, where `correct` is a truth value and `n` is NULL, or
+-- per chunk of images, where `correct` is a count out of `n` and what belongs to one image is NULL.
+CREATE OR REPLACE VIEW masked_rows AS
+SELECT * EXCLUDE (attribution)
+FROM every_masked
+WHERE attribution IS NULL OR attribution = getvariable('attribution_used')::VARCHAR;
 
 -- The one place that counts correct answers, whichever granularity of `masked` the study chose.
 CREATE OR REPLACE VIEW accuracy AS

@@ -28,7 +28,7 @@ from sweep.lrp.reference import check_reference
 from sweep.models.network import model_rules
 from sweep.models.source import WeightSource
 from sweep.models.weights import open_weights
-from sweep.study import Cell, Study, load_study
+from sweep.study import Cell, LrpAttribution, Study, load_study
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Gaps:
     """Models and chunks of images whose maps could not be computed."""
     randomized: frozenset[tuple[str, int, int]] = frozenset()
     """Models, draws and chunks of images whose maps with permuted weights could not be computed."""
+    attributions: frozenset[tuple[str, str, int]] = frozenset()
+    """Models, levels and chunks of images whose maps by a further attribution could not be computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +208,14 @@ def _bind(study: Study) -> Plan:
             model_rules(study.relevance.composite, study.relevance.bias, network)
         if study.relevance.engine == "innvestigate":
             check_reference(study.relevance.composite, study.relevance.bias)
+    for name, attribution in study.factors.attribution.items():
+        # The first has been looked at as the study's own.
+        if isinstance(attribution, LrpAttribution) and attribution.composite != study.relevance.composite:
+            with _into(problems, f"factors.attribution.{name}."):
+                for network in networks:
+                    model_rules(attribution.composite, study.relevance.bias, network)
+                if study.relevance.engine == "innvestigate":
+                    check_reference(attribution.composite, study.relevance.bias)
     for name, level in study.backbones().items():
         if level.readout == "own" and not problems:
             with _into(problems):

@@ -23,7 +23,7 @@ Value = str | int | float | bool
 
 PREAMBLE = ("functions", "views")
 """Files without an answer of their own, read before any other."""
-IN_PREAMBLE = ("draws", "draw_seed")
+IN_PREAMBLE = ("attribution", "draws", "draw_seed")
 """Parameters that those files take up when they are read, and not when a view of theirs is used."""
 
 

@@ -106,9 +106,12 @@ def _command(study: Path, results: str, address: str | None) -> str:
 def show(plan: Plan, store: Store) -> None:
     """Print what a study comes to, and how much of it is stored."""
     study = plan.study
-    factors = [f"{name} {len(levels)}" for name, levels in study.factors if levels]
+    # An attribution is a factor of masks: it makes no more models.
+    by = len(study.factors.attribution)
+    factors = [f"{name} {len(levels)}" for name, levels in study.factors if levels and name != "attribution"]
     click.echo(
-        f"{study.name}: {' × '.join(factors)} = {len(plan.models)} models, {len(plan.images.ids):,} images "
+        f"{study.name}: {' × '.join(factors)} = {len(plan.models)} models, "
+        f"{f'{by} attributions, ' if by else ''}{len(plan.images.ids):,} images "
         f"({len(plan.selected):,} with maps), {study.dataset.input_size} px"
     )
     table = Table("stage", "table", box=None, pad_edge=False)
@@ -118,7 +121,7 @@ def show(plan: Plan, store: Store) -> None:
     for stage in stages_of(plan).values():
         units = stage.units(plan)
         missing = store.missing(units)
-        for name in stage.tables:
+        for name in (name for name in stage.tables if name in rows):
             planned = sum(unit.table == name for unit in units)
             left = sum(unit.table == name for unit in missing)
             table.add_row(stage.name, name, f"{planned:,}", f"{planned - left:,}", f"{rows[name]:,}")

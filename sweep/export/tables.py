@@ -11,18 +11,27 @@ import pyarrow.parquet as pq
 from sweep.analysis.queries import QuerySession, opened, told
 from sweep.analysis.sql import quoted
 from sweep.plan import Plan
-from sweep.stages import index_of_study
+from sweep.stages import attributions, index_of_study
 from sweep.storage.store import Store
 
 STORED = ("images", "models", "epochs", "predictions", "relevance", "similarity", "masked")
-"""Tables that are copied row by row; of `relevance` without the maps, which are arrays of their own."""
+"""Tables that are copied row by row."""
+OF_ATTRIBUTIONS = ("attributions", "masked_attributions")
+"""Those that only studies with several attributions have."""
+OF_MAPS = ("relevance", "attributions")
+"""Tables that are copied without their maps; those of `relevance` are arrays of their own."""
 INITIALISATION = "same_init, same_task_same_pretraining"
 """The bins that the tests of initialisation compare, as the other tests name theirs."""
 
 
+def stored(plan: Plan) -> list[str]:
+    """The tables that an export copies: those of further attributions only where the study has them."""
+    return [*STORED, *(OF_ATTRIBUTIONS if attributions.levels(plan) else ())]
+
+
 def csv_path(table: str) -> str:
-    """Where a table's CSV file is in an export: named as Psych-DS has it."""
-    return f"data/description-{table}_data.csv"
+    """Where a table's CSV file is in an export: named as Psych-DS has it, where '_' parts a name's words."""
+    return f"data/description-{table.replace('_', '')}_data.csv"
 
 
 def parquet_path(table: str) -> str:
@@ -39,8 +48,8 @@ def write_tables(plan: Plan, store: Store, folder: Path) -> dict[str, pa.Schema]
         (folder / place).mkdir()
     index = index_of_study(plan)
     with told("sweep export"), opened(store.root, index=index) as session:
-        for table in STORED:
-            rows = f"FROM {table}" if table != "relevance" else "SELECT * EXCLUDE (map) FROM relevance"
+        for table in stored(plan):
+            rows = f"SELECT * EXCLUDE (map) FROM {table}" if table in OF_MAPS else f"FROM {table}"
             for path, form in (
                 (csv_path(table), "csv, HEADER"),
                 (parquet_path(table), "parquet, COMPRESSION zstd"),

@@ -185,7 +185,7 @@ def _relevance(
 
     maps = np.zeros((len(n_classes), len(batch), *network.input_shape[:2]), np.float32)
     logits = [np.zeros((len(batch), n), np.float32) for n in n_classes]
-    images_at_once, maps_at_once = _pass_size(network, len(n_classes))
+    images_at_once, maps_at_once = pass_size(network, len(n_classes))
     for start, part in chunks(batch, images_at_once):
         here = slice(start, start + len(part))
         output, shared = program.record(weights, tf.constant(part), box, multiple=multiple)
@@ -312,7 +312,7 @@ def _box(network: Network, bounds: Bounds | None) -> Tensor:
     return tf.constant(np.stack([low, high]))
 
 
-def _pass_size(network: Network, n_maps: int) -> tuple[int, int]:
+def pass_size(network: Network, n_maps: int) -> tuple[int, int]:
     """How many images, and how many maps of each, one pass may hold."""
     largest = 4 * max(map(prod, network.shapes))
     # A map in flight holds a layer's input, its output and the operation's workspace; an image holds its activations

@@ -38,7 +38,7 @@ def run(
     The output alone does not tell: a max-pool loses every NaN on some processors, a bounded ReLU on all, and what follows
     looks sound.
     """
-    tensors = _tensors(steps, weights, images)
+    tensors = every_tensor(steps, weights, images)
     output = tensors[-1]
     if not checked:
         return output
@@ -68,7 +68,7 @@ def record(
     `bounds` is a pair of images: the lowest and the highest valid input. `multiple`: whether relevance of the output will
     come as a multiple of the output. Returns the output and, for `propagate`, an entry per tensor and one per step.
     """
-    tensors = _tensors(steps, weights, images)
+    tensors = every_tensor(steps, weights, images)
     boxes = _boxes(steps, weights, bounds)
     factors: list[list[Factor]] = [[] for _ in tensors]
     factors[-1].append(times(tensors[-1]) if multiple else free(None))
@@ -128,11 +128,11 @@ def propagate(
     channels = steps[0].before[-1] if steps else c.shape[-1]
     if not to_map:
         return c if c.shape[-1] == channels else tf.repeat(c, channels, axis=-1)
-    c = _times(c, last)
+    c = times_shared(c, last)
     return tf.reduce_sum(c, axis=-1) * (channels / c.shape[-1])
 
 
-def _tensors(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> list[Tensor]:
+def every_tensor(steps: Sequence[Step], weights: Sequence[Weights], images: Tensor) -> list[Tensor]:
     """The input, and what every step gives out."""
     tensors = [images]
     for step, arrays in zip(steps, weights, strict=True):
@@ -182,22 +182,23 @@ def _back(step: Step, weights: Weights, entry: Any, c: Tensor) -> list[Tensor]:
     if step.kind == "linear":
         return [_linear_back(step, weights, entry, c)]
     if step.kind == "average":
-        return [transposed(step, in_full(step, _times(c, entry)), weights, ONES)]
+        return [transposed(step, in_full(step, times_shared(c, entry)), weights, ONES)]
     if step.kind == "max_pool":
         if step.tiles:
             return [spread(step, c)]
         x, y, a = entry
         repeats = [tf.shape(c)[0] // tf.shape(x)[0], 1, 1, 1]
-        return [max_pool_transposed(step, tf.tile(x, repeats), tf.tile(y, repeats), _times(c, a))]
+        return [max_pool_transposed(step, tf.tile(x, repeats), tf.tile(y, repeats), times_shared(c, a))]
     if step.kind == "add":
-        return [_times(c, entry)] * len(step.reads)
+        return [times_shared(c, entry)] * len(step.reads)
     if step.kind == "concatenate":
         if c.shape[-1] != step.after[-1]:
             return [c] * len(step.reads)
         return list(tf.split(c, [shape[-1] for shape in step.befores], axis=-1))
     if step.kind == "multiply":
         return [
-            _reduced(_times(c, a), shape, step.after) for a, shape in zip(entry, step.befores, strict=True)
+            unrepeated(times_shared(c, a), shape, step.after)
+            for a, shape in zip(entry, step.befores, strict=True)
         ]
     return [moved_back(step, c)]
 
@@ -206,7 +207,7 @@ def _linear_back(step: Step, weights: Weights, entry: tuple[Any, Any], c: Tensor
     divided, multipliers = entry
     collected: dict[str, list[Tensor]] = {name: [] for name in step.inputs}
     for group, quotient in zip(rule_of(step).groups, divided, strict=True):
-        s = _times(c, quotient)
+        s = times_shared(c, quotient)
         for term in group.terms:
             if term.kernel == ONES and step.has_one_share:
                 # Every input of a window gets the same share: one channel stands for all.
@@ -223,17 +224,19 @@ def _linear_back(step: Step, weights: Weights, entry: tuple[Any, Any], c: Tensor
         parts = [_by_readout(total(collected[name]), is_positive) for name in ("positive", "negative")]
         chosen = tf.where(is_positive, *parts)
         return tf.reshape(chosen, (-1, *chosen.shape[2:]))
-    return total([_times(total(part), u) for part, u in zip(collected.values(), multipliers, strict=True)])
+    return total(
+        [times_shared(total(part), u) for part, u in zip(collected.values(), multipliers, strict=True)]
+    )
 
 
 def _sum_of(arrived: Sequence[Tensor], multipliers: Sequence[Any]) -> Tensor:
     """The C of a tensor, from what each of its readers hands back."""
     if len(arrived) == 1:
         return arrived[0]
-    return total([_times(c, a) for c, a in zip(arrived, multipliers, strict=True)])
+    return total([times_shared(c, a) for c, a in zip(arrived, multipliers, strict=True)])
 
 
-def _times(c: Tensor, shared: Any) -> Tensor:
+def times_shared(c: Tensor, shared: Any) -> Tensor:
     """Multiply (readout · image, ...) by (image, ...) or (1, ...), or by nothing."""
     if isinstance(shared, tuple):
         return c
@@ -248,7 +251,7 @@ def _by_readout(c: Tensor, shared: Tensor) -> Tensor:
     return tf.reshape(c, (-1, tf.shape(shared)[0], *c.shape[1:]))
 
 
-def _reduced(c: Tensor, shape: Sequence[int], full: Sequence[int]) -> Tensor:
+def unrepeated(c: Tensor, shape: Sequence[int], full: Sequence[int]) -> Tensor:
     """The sum over the axes along which a tensor of `shape` was repeated to be of the shape `full`."""
     repeated = [axis + 1 for axis, (own, n) in enumerate(zip(shape, full, strict=True)) if own < n]
     return tf.reduce_sum(c, axis=repeated, keepdims=True) if repeated else c

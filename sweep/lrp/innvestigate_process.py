@@ -43,6 +43,9 @@ ANALYZERS = {
     "preset_a_flat": "lrp.sequential_preset_a_flat",
     "preset_b_flat": "lrp.sequential_preset_b_flat",
     "preset_b_flat_until": "lrp.sequential_preset_b_flat_until_idx",
+    "gradient": "gradient",
+    "input_times_gradient": "input_t_gradient",
+    "guided_backprop": "guided_backprop",
 }
 
 

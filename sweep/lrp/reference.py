@@ -21,6 +21,8 @@ from sweep.lrp.network import Network
 
 PRESETS = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until")
 """The composites that iNNvestigate knows."""
+GRADIENTS = ("gradient", "input_times_gradient", "guided_backprop")
+"""What of it else can be asked for by name: methods of sweep.attribution of the same definition."""
 
 
 def innvestigate_relevance(
@@ -89,13 +91,15 @@ class Innvestigate:
         )
 
     def turn_to(self, network: Network, preset: str | Mapping[str, Any] = "preset_a_flat") -> None:
-        """Explain another network, or by another preset, from now on.
+        """Explain another network, or by another preset or one of GRADIENTS, from now on.
 
         Raises InputError for a composite that iNNvestigate does not know.
         """
-        check_reference(preset, "innvestigate")
         settings = {"preset": preset} if isinstance(preset, str) else dict(preset)
-        until = composite(settings).flat_until_index(network.layers)
+        until = None
+        if settings["preset"] not in GRADIENTS:
+            check_reference(preset, "innvestigate")
+            until = composite(settings).flat_until_index(network.layers)
         before = self._network_file
         self._n_networks += 1
         save_network(self._network_file, network, {"preset": settings["preset"], "until": until})

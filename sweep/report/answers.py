@@ -16,7 +16,7 @@ from sweep.errors import InputError, WorkError
 from sweep.human.tables import answered
 from sweep.plan import Plan
 from sweep.report.style import Styles, styles_of
-from sweep.stages import STAGES, all_units, finetune, index_of_study, similarity, with_gaps
+from sweep.stages import STAGES, all_units, attributions, finetune, index_of_study, similarity, with_gaps
 from sweep.storage.store import Store, Unit
 
 NAMED = 5
@@ -132,6 +132,19 @@ class Answers:
     def randomized(self) -> pa.Table:
         """Likeness of each model's maps to those of the model with its weights permuted."""
         return self._ask("randomized")
+
+    @cached_property
+    def attributions(self) -> Sequence[Mapping[str, Any]]:
+        """Specific losses of own masks by condition, fill, control and attribution."""
+        rows: list[dict[str, Any]] = self._ask("attributions").to_pylist()
+        return rows
+
+    @cached_property
+    def model_attributions(self) -> Sequence[Mapping[str, Any]]:
+        """The same by model, under the fill and control of the answer; nothing where there is one attribution."""
+        if not attributions.levels(self.plan):
+            return []
+        return self._of_answer(self._ask("attributions", per="model").to_pylist())
 
     @cached_property
     def rank2(self) -> pa.Table:

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 
 from sweep.errors import InputError
 from sweep.report.answers import MATRIX_MODELS, Answers
+from sweep.report.attributions import TITLE as ATTRIBUTIONS_TITLE
+from sweep.report.attributions import attribution_exhibit
 from sweep.report.curves import OTHER, OWN, control_curves, initialisation_curves, source_curves
 from sweep.report.matrices import auc_matrix, model_pairs, similarity_matrix, transfer_matrix
 from sweep.report.people import TITLE as PREFERENCE_TITLE
@@ -27,11 +29,14 @@ from sweep.report.picture_exhibits import (
     second_choices,
 )
 from sweep.report.style import drawn
+from sweep.stages import attributions
 
 Row = Mapping[str, Any]
 
 PERMUTED = "permuted_maps"
 """The figure that only studies with maps of permuted networks have."""
+ATTRIBUTIONS = "attributions"
+"""The figure that only studies with several attributions have."""
 PANELS = 12
 """Conditions with a panel of curves each; the tables have all of them."""
 
@@ -62,6 +67,8 @@ def exhibits(answers: Answers) -> dict[str, Exhibit]:
     found = {name: _exhibit(name, title, draw, answers) for name, title, draw in _FIGURES}
     if "randomized" in answers.plan.study.masking.controls:
         found[PERMUTED] = _exhibit(PERMUTED, "Relevance with permuted weights", permuted_maps, answers)
+    if attributions.levels(answers.plan):
+        found[ATTRIBUTIONS] = _exhibit(ATTRIBUTIONS, ATTRIBUTIONS_TITLE, attribution_exhibit, answers)
     for name, title, draw_by_fill in _FIGURES_BY_FILL:
         for fill in fills(answers):
             by_fill = partial(draw_by_fill, fill=fill)

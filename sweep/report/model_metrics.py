@@ -15,7 +15,8 @@ def model_metrics(answers: Answers) -> Metrics:
 
     `auc.BIN` is the area under accuracy over log10(percent removed), mean over the bin's sources; `specific_loss.BIN` how
     much more those masks hurt than the control; `transfer.BIN` that loss as a share of the loss under own masks, where the
-    95 % interval of the latter lies above 0. Fill and control are those of the study's answer. A number that cannot be
+    95 % interval of the latter lies above 0; `attribution_loss.LEVEL` the loss under own masks by each level of the factor
+    attribution. Fill and control are those of the study's answer. A number that cannot be
     had is left out.
     """
     found: dict[str, dict[str, float]] = defaultdict(dict)
@@ -34,4 +35,7 @@ def model_metrics(answers: Answers) -> Metrics:
         found[model][f"specific_loss.{relation}"] = fmean(values)
         if relation != OWN and model in own:
             found[model][f"transfer.{relation}"] = fmean(values) / own[model]
+    for row in answers.model_attributions:
+        if row["loss"] is not None:
+            found[row["model_id"]][f"attribution_loss.{row['attribution']}"] = row["loss"]
     return found

@@ -161,6 +161,14 @@ def asked(plan: Plan) -> list[str]:
         f"at {levels} percent of the pixels, {removed}{REMOVAL[study.masking.order]} first. "
         f"A removed pixel becomes {' or '.join(FILLS[fill] for fill in study.masking.fills)}.",
         f"Controls remove as many pixels: {'; '.join(controls) or 'none'}.",
+        *(
+            [
+                f"Every model gets maps by {len(factors.attribution)} attributions ({', '.join(factors.attribution)}); the page "
+                f"tells of {next(iter(factors.attribution))}, and one figure compares them."
+            ]
+            if factors.attribution
+            else []
+        ),
     ]
 
 

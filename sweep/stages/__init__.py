@@ -7,6 +7,7 @@ import pyarrow as pa
 from sweep.keys import key_of
 from sweep.plan import Gaps, Plan
 from sweep.stages import (
+    attributions,
     features,
     finetune,
     images,
@@ -19,7 +20,7 @@ from sweep.stages import (
 from sweep.stages.cost import Size, StageCost
 from sweep.stages.stage import Stage
 from sweep.storage.index import index_of
-from sweep.storage.schemas import MASKED_CELLS, SCHEMAS, with_extra
+from sweep.storage.schemas import SCHEMAS, masked_columns, with_extra
 from sweep.storage.store import Unit
 
 STAGES: Mapping[str, Stage] = {
@@ -31,6 +32,7 @@ STAGES: Mapping[str, Stage] = {
         predictions.STAGE,
         relevance.STAGE,
         randomized.STAGE,
+        attributions.STAGE,
         similarity.STAGE,
         masking.STAGE,
     )
@@ -39,10 +41,9 @@ STAGES: Mapping[str, Stage] = {
 
 
 def stages_of(plan: Plan) -> dict[str, Stage]:
-    """The stages that a study has, by name: `randomized` only where its control is asked for."""
-    return {
-        name: stage for name, stage in STAGES.items() if name != randomized.CONTROL or randomized.draws(plan)
-    }
+    """The stages that a study has, by name: `randomized` and `attributions` only where they are asked for."""
+    asked = {randomized.CONTROL: randomized.draws(plan), attributions.TABLE: attributions.levels(plan)}
+    return {name: stage for name, stage in STAGES.items() if asked.get(name, True)}
 
 
 def stages_from(stage: str) -> list[str]:
@@ -73,8 +74,8 @@ def columns_of(plan: Plan, table: str) -> pa.Schema:
         return plan.images.table.schema
     if table == "models":
         return with_extra("models", list(plan.study.factors.extra))
-    if table == "masked" and plan.study.masking.granularity == "cell":
-        return MASKED_CELLS
+    if table in ("masked", "masked_attributions"):
+        return masked_columns(table, cells=plan.study.masking.granularity == "cell")
     return SCHEMAS[table]
 
 
@@ -86,7 +87,9 @@ def key_of_study(plan: Plan) -> str:
 def index_of_study(plan: Plan) -> bytes:
     """The index of a study: the files of all its units, and the settings that its queries start from."""
     analysis = plan.study.analysis
-    settings = {"draws": analysis.draws, "draw_seed": analysis.draw_seed}
+    settings: dict[str, int | str] = {"draws": analysis.draws, "draw_seed": analysis.draw_seed}
+    if plan.study.factors.attribution:
+        settings["attributions"] = ",".join(plan.study.factors.attribution)
     return index_of((unit.path for unit in all_units(plan)), settings)
 
 
@@ -101,11 +104,13 @@ def with_gaps(plan: Plan, missing: Collection[Unit]) -> Plan:
     models = {name for name, unit in finetune.model_units(plan).items() if unit in absent}
     maps = {place for place, unit in relevance.units(plan).items() if unit in absent}
     permuted = {place for place, unit in randomized.units(plan).items() if unit in absent}
+    attributed = {place for place, unit in attributions.units(plan).items() if unit in absent}
     return plan.without(
         Gaps(
             plan.gaps.models | models,
             plan.gaps.maps | {place for place in maps if place[0] not in models},
             plan.gaps.randomized | {place for place in permuted if place[0] not in models},
+            plan.gaps.attributions | {place for place in attributed if place[0] not in models},
         )
     )
 

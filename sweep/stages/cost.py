@@ -6,7 +6,8 @@ forward pass of one image through a backbone; relevance is counted in passes by 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import ceil, prod
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
 from sweep.models.network import model_rules
 from sweep.numerics.masking import removed_count
 from sweep.plan import Plan
-from sweep.study import SOURCELESS
+from sweep.study import SOURCELESS, Attribution, LrpAttribution
+from sweep.study.attribution import NoiseAttribution, PatchAttribution, PathAttribution
 
 PEAK_FLOPS: Mapping[str, float] = {
     "t4": 8.1e12,
@@ -92,6 +94,8 @@ class Size:
     """What it takes per map besides."""
     pixels: int
     """Pixels of a network's input."""
+    attributions: tuple[tuple[float, float], ...] = ()
+    """The same two of each further level of the factor attribution."""
 
     @property
     def backbones(self) -> int:
@@ -101,7 +105,8 @@ class Size:
     @property
     def masks(self) -> int:
         """Everything that makes masks."""
-        return self.models * (1 + self.controls) + self.sourceless
+        further = len(self.attributions) * (1 + self.controls - self.randomized)
+        return self.models * (1 + self.controls + further) + self.sourceless
 
     @property
     def mean_features(self) -> float:
@@ -167,13 +172,22 @@ def size_of(plan: Plan, loaded: Mapping[str, Network]) -> Size:
     pixels = study.dataset.input_size**2
     counts = {removed_count(percent, pixels) for percent in study.masking.percents}
     flops = [pass_flops(network) for network in networks]
-    given = study.relevance.composite, study.relevance.bias
-    # By the mean pass, which a wide backbone has more of.
-    per_image, per_map = np.average(
-        [relevance_passes(n, model_rules(*given, n)[:-1]) for n in networks], axis=0, weights=flops
-    ).tolist()
-    if study.relevance.engine == "innvestigate":
-        per_image, per_map = 0.0, REFERENCE_PASSES
+
+    def of_lrp(composite: str | dict[str, Any]) -> tuple[float, float]:
+        if study.relevance.engine == "innvestigate":
+            return 0.0, REFERENCE_PASSES
+        given = composite, study.relevance.bias
+        passes = [relevance_passes(n, model_rules(*given, n)[:-1]) for n in networks]
+        # By the mean pass, which a wide backbone has more of.
+        per_image, per_map = np.average(passes, axis=0, weights=flops).tolist()
+        return per_image, per_map
+
+    def of(level: Attribution) -> tuple[float, float]:
+        if isinstance(level, LrpAttribution):
+            return of_lrp(level.composite)
+        return attribution_passes(level, study.dataset.input_size)
+
+    per_image, per_map = of_lrp(study.relevance.composite)
     controls = [name for name, _ in study.masking.drawn_controls]
     sourceless = sum(name in SOURCELESS for name in controls)
     return Size(
@@ -198,6 +212,7 @@ def size_of(plan: Plan, loaded: Mapping[str, Network]) -> Size:
         passes_per_image=per_image,
         passes_per_map=per_map,
         pixels=pixels,
+        attributions=tuple(of(level) for level in list(study.factors.attribution.values())[1:]),
     )
 
 
@@ -238,6 +253,20 @@ def relevance_passes(network: Network, rules: Sequence[Rule | None]) -> tuple[fl
         per_image += own * (1 + len(products - {("plain", PLAIN)}))
         per_map += own * sum(term.kernel != ONES for term in terms)
     return per_image / pass_flops(network), per_map / pass_flops(network)
+
+
+def attribution_passes(level: Attribution, side: int) -> tuple[float, float]:
+    """Passes that an attribution other than LRP takes per image of `side` pixels, and per map besides.
+
+    A gradient needs the forward pass once for all models, and one backward pass for each.
+    """
+    if isinstance(level, PathAttribution):
+        return level.steps, level.steps
+    if isinstance(level, NoiseAttribution):
+        return level.samples, level.samples
+    if isinstance(level, PatchAttribution):
+        return 1 + (ceil(max(side - level.patch, 0) / level.stride) + 1) ** 2, 0
+    return 1, level.method not in ("grad_cam", "random")
 
 
 def pass_flops(network: Network) -> float:

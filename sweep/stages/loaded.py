@@ -86,11 +86,18 @@ class Loaded:
         from sweep.numerics.linear_fill import LinearFill
 
         if fill != "linear":
-            return SameForAllMasks(self._same_for_all_masks(backbone, images, fill))
+            return SameForAllMasks(self.filled(backbone, images, fill))
         keys = [self.context.image_keys[index] for index in images]
         return Imputed(
             LinearFill(self._pixels(images), keys, mask), self.context.preprocessing[backbone].of_floats
         )
+
+    def filled(self, backbone: str, images: tuple[int, ...], fill: str) -> Array:
+        """Network input in which every pixel is filled: (image, height, width, channel), or (1, ...) where it is one for all."""
+        keys = [self.context.image_keys[index] for index in images]
+        # Where every pixel is gone, nothing is left to impute from.
+        known: Fill = "mean" if fill == "linear" else fill  # type: ignore[assignment]
+        return replacements(known, self._pixels(images), keys, self.context.preprocessing[backbone])
 
     def ids(self, images: tuple[int, ...]) -> Array:
         """Ids of some images."""
@@ -111,14 +118,8 @@ class Loaded:
     def _compute_unmasked(self, backbone: str, images: tuple[int, ...]) -> Any:
         return self.evaluator(backbone).features(self.inputs(backbone, images))
 
-    def _same_for_all_masks(self, backbone: str, images: tuple[int, ...], fill: str) -> Array:
-        keys = [self.context.image_keys[index] for index in images]
-        # Where every pixel is gone, nothing is left to impute from.
-        known: Fill = "mean" if fill == "linear" else fill  # type: ignore[assignment]
-        return replacements(known, self._pixels(images), keys, self.context.preprocessing[backbone])
-
     def _compute_all_removed(self, backbone: str, images: tuple[int, ...], fill: str) -> Any:
-        features = self.evaluator(backbone).features(self._same_for_all_masks(backbone, images, fill))
+        features = self.evaluator(backbone).features(self.filled(backbone, images, fill))
         return np.broadcast_to(features, (len(images), features.shape[1]))
 
     def _load_network(self, backbone: str) -> Any:

@@ -20,11 +20,11 @@ from sweep.numerics.controls import other_image
 from sweep.numerics.finite import check_finite, fail_with
 from sweep.numerics.masking import Ranking, removed_count
 from sweep.plan import Model, Plan
-from sweep.stages import finetune, randomized, relevance
+from sweep.stages import attributions, finetune, randomized, relevance
 from sweep.stages.cost import FILE_BYTES, LINEAR_FLOPS, ROW_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded, ModelRef, Reference
 from sweep.stages.stage import Ranker, Rows, Stage, UnitRows, chunked, once_per_plan
-from sweep.storage.schemas import MASKED_CELLS, SCHEMAS
+from sweep.storage.schemas import masked_columns
 from sweep.storage.store import Parts, Store, Unit
 from sweep.study import SOURCELESS, Masking
 
@@ -45,12 +45,20 @@ class Mask:
     """The model; 'random-k' or 'blocks-k' where none is asked."""
     control: str = OWN
     draw: int = 1
+    attribution: str = ""
+    """Level of the factor attribution that its maps are of; none for the study's own relevance, and where there are none."""
 
     @property
     def name(self) -> str:
         """Tells it from all others."""
         made = self.control == OWN or self.control in SOURCELESS
-        return self.source if made else f"{self.source}.{self.control}-{self.draw}"
+        by = f"{self.source}.{self.attribution}" if self.attribution else self.source
+        return by if made else f"{by}.{self.control}-{self.draw}"
+
+    @property
+    def table(self) -> str:
+        """The table that what becomes of masked images is stored in."""
+        return "masked_attributions" if self.attribution else "masked"
 
     @property
     def of_model(self) -> bool:
@@ -76,12 +84,23 @@ def map_chunks_of(plan: Plan, chunk: int) -> range:
 
 @once_per_plan
 def masks(plan: Plan) -> list[Mask]:
-    """All masks: each model's own with its controls, then those without a source."""
+    """All masks: each model's own with its controls, by one attribution after the other, then those without a source.
+
+    The control `randomized` has maps of the study's own relevance only.
+    """
     controls = plan.study.masking.drawn_controls
     found = []
     for model in plan.models:
         found.append(Mask(model.id))
         found += [Mask(model.id, control, draw) for control, draw in controls if control not in SOURCELESS]
+    for level in attributions.levels(plan):
+        for model in plan.models:
+            found.append(Mask(model.id, attribution=level))
+            found += [
+                Mask(model.id, control, draw, level)
+                for control, draw in controls
+                if control not in SOURCELESS and control != randomized.CONTROL
+            ]
     found += [
         Mask(f"{SOURCELESS[control]}-{draw}", control, draw)
         for control, draw in controls
@@ -175,6 +194,8 @@ def _maps(plan: Plan, mask: Mask, chunk: int) -> tuple[Unit, ...] | None:
         partners = _partners(plan)(mask.source, mask.draw, chunk)
         if any(not first <= partner < first + CHUNK for partner in partners):
             wanted = range(len(relevance.chunks(plan)))
+    if mask.attribution:
+        return attributions.units_of_chunks(plan, mask.source, mask.attribution, wanted)
     return relevance.units_of_chunks(plan, mask.source, wanted)
 
 
@@ -195,7 +216,7 @@ def _unit(plan: Plan, mask: Mask, block: str, models: Sequence[Model], masked: s
     cells = masking.granularity == "cell"
     rows = len(masking.fills) * len(masking.percents) * (len(models) if cells else len(chunks(plan)[c]))
     key = key_of(masked, [model.key for model in models])
-    return Unit("masked", f"{mask.name}--{block if cells else models[0].id}.{c:04d}", key, rows)
+    return Unit(mask.table, f"{mask.name}--{block if cells else models[0].id}.{c:04d}", key, rows)
 
 
 def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
@@ -282,8 +303,8 @@ def _blocks(
 
 STAGE = Stage(
     name="masking",
-    tables=("masked",),
-    made_from=("finetune", "relevance", "randomized"),
+    tables=("masked", "masked_attributions"),
+    made_from=("finetune", "relevance", "randomized", "attributions"),
     units=lambda plan: [unit for own in units(plan).values() for unit in own],
     inputs=_inputs,
     settings=lambda plan: {"masking": plan.study.model_dump(mode="json")["masking"]},
@@ -352,7 +373,7 @@ class MaskedPiece:
         )
         features = self._features(loaded, [tried[level] for level in levels])
         cells = self.masking.granularity == "cell"
-        schema = MASKED_CELLS if cells else SCHEMAS["masked"]
+        schema = masked_columns(self.mask.table, cells=cells)
         rows_of = self._cell if cells else self._image_rows
         problems: list[str] = []
         for block in self.blocks:
@@ -391,7 +412,7 @@ class MaskedPiece:
         self._check(loaded, model, logits)
         targets, predicted = loaded.targets(model, self.images), logits.argmax(axis=1)
         return {
-            "source_id": [self.mask.source] * len(logits),
+            **self._of_source(len(logits)),
             "control": [self.mask.control] * len(logits),
             "draw": np.full(len(logits), self.mask.draw, np.int32),
             "fill": [fill] * len(logits),
@@ -403,6 +424,10 @@ class MaskedPiece:
             "target_logit": logits[np.arange(len(logits)), targets],
         }
 
+    def _of_source(self, rows: int) -> Rows:
+        named = {"source_id": [self.mask.source] * rows}
+        return named | ({"attribution": [self.mask.attribution] * rows} if self.mask.attribution else {})
+
     def _check(self, loaded: Loaded, model: ModelRef, logits: Any) -> None:
         check_finite(
             logits, f"logits of the model {model.id}, masked by {self.mask.name}", loaded.ids(self.images)
@@ -411,7 +436,7 @@ class MaskedPiece:
     def _cell(self, loaded: Loaded, fill: str, percent: float, model: ModelRef, logits: Any) -> Rows:
         self._check(loaded, model, logits)
         return {
-            "source_id": [self.mask.source],
+            **self._of_source(1),
             "control": [self.mask.control],
             "draw": np.asarray([self.mask.draw], np.int32),
             "fill": [fill],

@@ -13,8 +13,9 @@ from sweep.lrp.layers import WEIGHTED
 from sweep.lrp.rules import ONES, PLAIN, Rule
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
-from sweep.stages import features, masking, randomized, relevance, similarity
+from sweep.stages import attributions, features, masking, randomized, relevance, similarity
 from sweep.stages.loaded import KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
+from sweep.study import LrpAttribution
 
 VALUE = 4
 """Bytes of a float32."""
@@ -77,13 +78,18 @@ def trial_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
 
 def _weights(plan: Plan, network: Network) -> float:
     """A backbone's kernels: plain for the forward pass, and as the rules modify them."""
-    given = composite(plan.study.relevance.composite)
-    rules = given.rules(network.layers, plan.study.relevance.bias, network.reads)
     forward = FORWARD_FACTORS if plan.study.convolutions == "winograd" else 1
+    levels = attributions.levels(plan).values()
+    further = [level.composite for level in levels if isinstance(level, LrpAttribution)]
+    # What is no LRP shares one plain copy.
+    copies = forward + (len(further) < len(levels))
     kernels = 0.0
-    for layer, rule in zip(network.layers, rules, strict=True):
-        if isinstance(layer, WEIGHTED):
-            kernels += layer.kernel.size * (1 + forward + _modified(rule))
+    for given in (plan.study.relevance.composite, *further):
+        rules = composite(given).rules(network.layers, plan.study.relevance.bias, network.reads)
+        for layer, rule in zip(network.layers, rules, strict=True):
+            if isinstance(layer, WEIGHTED):
+                kernels += layer.kernel.size * (1 + copies + _modified(rule))
+        copies = 0
     return VALUE * kernels
 
 

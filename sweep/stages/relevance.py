@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from sweep.stages.loaded import Loaded, ModelRef
 from sweep.stages.stage import Ranker, Stage, UnitRows, chunked, once_per_plan
 from sweep.storage.arrays import lists
 from sweep.storage.store import Store, Unit
+from sweep.study import Attribution, LrpAttribution
 
 CHUNK = 32
 """Images per unit."""
@@ -70,16 +72,22 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
 
 
 def pieces_of(
-    plan: Plan, missing: set[Unit], unit_of: Callable[[Model, int], Unit], draw: int | None = None
+    plan: Plan,
+    missing: set[Unit],
+    unit_of: Callable[[Model, int], Unit],
+    draw: int | None = None,
+    level: tuple[str, Attribution] | None = None,
 ) -> Iterator["RelevancePiece"]:
     """Pieces of work for maps of all models, or, with a `draw`, of the models with their weights permuted.
 
-    `unit_of` names the unit of a model and a chunk of images; those that are `missing` are made. Models that share a
+    With a `level` of the factor attribution, its name first, they are made by that. `unit_of` names the unit of a model and a chunk of images; those that are `missing` are made. Models that share a
     backbone share a piece, so that they share its forward pass. iNNvestigate shares nothing and starts a process for each
     model: there the pieces of a model follow each other.
     """
     settings = plan.study.relevance
-    together = settings.engine == "sweep"
+    by = level[1] if level else None
+    by_lrp = by is None or isinstance(by, LrpAttribution)
+    together = settings.engine == "sweep" or not by_lrp
     for backbone in plan.backbones:
         own = [model for model in plan.present if model.backbone == backbone]
         for models in [own] if together else [[model] for model in own]:
@@ -92,9 +100,10 @@ def pieces_of(
                         models=tuple(finetune.refer(plan, model) for model in wanted),
                         units=tuple(unit_of(model, c) for model in wanted),
                         engine=settings.engine,
-                        composite=settings.composite,
+                        composite=by.composite if isinstance(by, LrpAttribution) else settings.composite,
                         bias=settings.bias,
                         permutation=None if draw is None else Permutation(plan.backbones[backbone].key, draw),
+                        level=level,
                     )
 
 
@@ -136,6 +145,8 @@ class RelevancePiece:
     bias: Literal["innvestigate", "split"]
     permutation: Permutation | None = None
     """None for the models as they are."""
+    level: tuple[str, Attribution] | None = None
+    """Name and method of a further level of the factor attribution; None for the study's own relevance."""
 
     def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Propagate the relevance of each model's true class to the pixels."""
@@ -144,6 +155,8 @@ class RelevancePiece:
             named = f"the model {model.id}"
             if self.permutation:
                 named += f" with its weights permuted (draw {self.permutation.draw})"
+            if self.level:
+                named += f" by the attribution {self.level[0]}"
             try:
                 check_finite(logits, f"logits of {named}", loaded.ids(self.images))
                 check_finite(maps, f"maps of {named}", loaded.ids(self.images))
@@ -153,12 +166,16 @@ class RelevancePiece:
             targets = loaded.targets(model, self.images)
             peaks = np.abs(maps).max(axis=(1, 2))
             normalised = maps / np.where(peaks > 0, peaks, 1)[:, None, None]
-            drawn = {"draw": np.full(len(maps), self.permutation.draw, np.int32)} if self.permutation else {}
+            further: dict[str, Any] = {}
+            if self.permutation:
+                further["draw"] = np.full(len(maps), self.permutation.draw, np.int32)
+            if self.level:
+                further["attribution"] = [self.level[0]] * len(maps)
             yield UnitRows(
                 unit,
                 {
                     "model_id": [model.id] * len(maps),
-                    **drawn,
+                    **further,
                     "image_id": loaded.ids(self.images),
                     "target_class": loaded.classes(model)[targets],
                     "logit": logits[np.arange(len(maps)), targets],
@@ -180,12 +197,21 @@ class RelevancePiece:
         inputs = loaded.inputs(self.backbone, self.images)
         network, heads = self._networks(loaded)
         targets = np.asarray([loaded.targets(model, self.images) for model in self.models])
-        if self.engine == "innvestigate":
+        if self.level and not isinstance(self.level[1], LrpAttribution):
+            from sweep.attribution.maps import attribution_maps
+            from sweep.attribution.subject import Subject
+
+            image_keys = [loaded.context.image_keys[index] for index in self.images]
+            model_keys = [model.key for model in self.models]
+            subject = Subject(network, heads, inputs, targets, image_keys, model_keys)
+            filled = partial(loaded.filled, self.backbone, self.images)
+            yield from zip(attribution_maps(self.level[1], subject, filled), subject.logits, strict=True)
+        elif self.engine == "innvestigate":
             plain = self.permutation is None
             evaluator = loaded.evaluator(self.backbone) if plain else Evaluator(network)
             features = evaluator.features(inputs).numpy()
             for model, head, own in zip(self.models, heads, targets, strict=True):
-                of = (model, self.permutation)
+                of = (model, self.permutation, self.level and self.level[0])
                 maps = loaded.reference.maps(of, joined(network, head), self.composite, inputs, own)
                 yield maps, Readout(head.kernel, head.bias).logits(features)
         else:

@@ -13,7 +13,7 @@ INDEX = "index.parquet"
 """The index, relative to the study's results."""
 
 
-def index_of(paths: Iterable[str], settings: Mapping[str, int]) -> bytes:
+def index_of(paths: Iterable[str], settings: Mapping[str, int | str]) -> bytes:
     """An index as a Parquet file: a row per file with its table and path, and the settings as key-value metadata."""
     files = sorted(set(paths))
     rows = pa.table(

@@ -2,6 +2,8 @@
 
 Fixed columns only: `images` may carry further label columns and `models` one further column per extra
 factor, all strings; see `with_extra`.
+
+More than 300 lines: every column stands here, with its words.
 """
 
 from collections.abc import Sequence
@@ -101,6 +103,19 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("height", _I, "rows of the map"),
             _field("width", _I, "columns of the map"),
             _field("map", pa.list_(_F), "relevance / max_abs, row by row, channels summed, in [-1, 1]"),
+        ]
+    ),
+    "attributions": pa.schema(
+        [
+            _field("model_id", _S, "the model whose decision is explained"),
+            _field("attribution", _S, "level of the factor attribution by which the map was made"),
+            _field("image_id", _S, "the image"),
+            _field("target_class", _S, "the class whose logit is attributed"),
+            _field("logit", _F, "that logit"),
+            _field("max_abs", _F, "largest absolute value before normalisation, in the units of the method"),
+            _field("height", _I, "rows of the map"),
+            _field("width", _I, "columns of the map"),
+            _field("map", pa.list_(_F), "map / max_abs, row by row, channels summed, in [-1, 1]"),
         ]
     ),
     "similarity": pa.schema(
@@ -236,6 +251,9 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
+_ATTRIBUTION = _field("attribution", _S, "level of the factor attribution by which the source's map was made")
+SCHEMAS["masked_attributions"] = SCHEMAS["masked"].insert(1, _ATTRIBUTION)
+
 MASKED_CELLS = pa.schema(
     [
         *(
@@ -247,6 +265,15 @@ MASKED_CELLS = pa.schema(
     ]
 )
 """The table `masked` in studies with `masking.granularity: cell`."""
+MASKED_ATTRIBUTIONS_CELLS = MASKED_CELLS.insert(1, _ATTRIBUTION)
+"""The table `masked_attributions` there."""
+
+
+def masked_columns(table: str, *, cells: bool) -> pa.Schema:
+    """Columns of `masked` or `masked_attributions`; `cells` where only counts are kept."""
+    if not cells:
+        return SCHEMAS[table]
+    return MASKED_CELLS if table == "masked" else MASKED_ATTRIBUTIONS_CELLS
 
 
 def with_extra(table: str, columns: Sequence[str]) -> pa.Schema:
@@ -259,8 +286,9 @@ def with_extra(table: str, columns: Sequence[str]) -> pa.Schema:
 
 def mismatch(table: str, found: pa.Schema) -> str | None:
     """How the columns of a file differ from what `table` declares, or None where they do not."""
-    cells = table == "masked" and "n" in found.names
-    declared = MASKED_CELLS if cells else SCHEMAS[table]
+    declared = SCHEMAS[table]
+    if table in ("masked", "masked_attributions"):
+        declared = masked_columns(table, cells="n" in found.names)
     extra = table in ("images", "models")
     for name in declared.names:
         if name not in found.names:

@@ -1,20 +1,23 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
+from sweep.study.attribution import Attribution, LrpAttribution
 from sweep.study.masking import SOURCELESS, Masking
 from sweep.study.pretraining import Pretraining, on_pixel_scale
 from sweep.study.reading import Study, load_study, parse_study, read_study
+from sweep.study.relevance import RelevanceImages
 from sweep.study.settings import (
     Cell,
     Dataset,
     Finetune,
-    RelevanceImages,
 )
 
 __all__ = [
     "SOURCELESS",
+    "Attribution",
     "Cell",
     "Dataset",
     "Finetune",
+    "LrpAttribution",
     "Masking",
     "Pretraining",
     "RelevanceImages",

@@ -54,9 +54,9 @@ def taken(names: Iterable[str]) -> Iterator[tuple[str, str]]:
 def bad_names(factors: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """Each factor whose name or levels cannot be told from others, and what is wrong with them.
 
-    `factors` are all of a study with their levels, pretraining, task and seed included.
+    `factors` are all of a study with their levels, pretraining, task, seed and attribution included.
     """
-    further = [name for name in factors if name not in ("pretraining", "task", "seed")]
+    further = [name for name in factors if name not in ("pretraining", "task", "seed", "attribution")]
     for name in further:
         if not _FACTOR.fullmatch(name):
             yield name, "a factor's name may hold only letters, digits, '_', '.', '-' and blanks inside it"
@@ -68,7 +68,8 @@ def bad_names(factors: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]
             if other != level:
                 yield name, f"the levels {other} and {level} differ only in case; rename one of them"
     yield from _ambiguous_relations(
-        [name for name, levels in factors.items() if len(levels) > 1 and name != "seed"]
+        # Models differ in no seed, as that is the replicate, and in no attribution, as each has them all.
+        [name for name, levels in factors.items() if len(levels) > 1 and name not in ("seed", "attribution")]
     )
 
 

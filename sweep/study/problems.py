@@ -34,10 +34,14 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         ):
             continue  # only because what is in it was refused
         loc = tuple(part for part in problem["loc"] if part != "[key]")
+        of_method = loc[:2] == ("factors", "attribution")
+        if of_method:  # pydantic puts the method into the place, by which it knew the settings
+            loc = loc[:3] + loc[4:]
         place = ".".join(map(str, loc))
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown key{_suggestion(model, loc)}"
+            known = "; docs/attributions.md tells the settings of each method"
+            message = f"unknown key{known if of_method else _suggestion(model, loc)}"
         elif problem["type"] == "missing":
             message = "missing; this key is required"
         elif problem["type"] == "string_pattern_mismatch":

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import pydantic
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sweep.keys import sortable
+from sweep.study.attribution import AttributionLevel, LrpAttribution, checked_levels
 from sweep.study.base import Settings
 from sweep.study.masking import Masking
 from sweep.study.names import bad_names
 from sweep.study.pretraining import LevelName, Pretraining
-from sweep.study.problems import refuse, shortened
+from sweep.study.problems import refuse
+from sweep.study.relevance import Relevance
 
 Epochs = Annotated[int, Field(ge=1, le=2**31 - 1)]
 INT64 = 2**63 - 1
@@ -80,6 +80,21 @@ class Factors(BaseModel):
     """Label columns of the images, each told apart by a readout of its own."""
     seed: Annotated[tuple[Annotated[int, Field(ge=0, le=INT64)], ...], Field(min_length=1)] = (1,)
     """Random initialisations of the readout."""
+    attribution: dict[LevelName, AttributionLevel] = Field(default_factory=dict)
+    """Ways to map what a model's decision came from, by name (docs/attributions.md). They are a factor of masks, not of models:
+    every model gets them all. The first is LRP and takes the place of relevance.composite."""
+
+    @field_validator("attribution", mode="before", json_schema_input_type=dict[LevelName, AttributionLevel])
+    @classmethod
+    def _levels_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise ValueError("must map each level's name to its method, as in {gradient: gradient}")
+        return value
+
+    @field_validator("attribution")
+    @classmethod
+    def _first_is_relevance(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return checked_levels(value)
 
     @field_validator("pretraining", mode="before", json_schema_input_type=dict[LevelName, str | Pretraining])
     @classmethod
@@ -155,44 +170,6 @@ class Factors(BaseModel):
         return self.__pydantic_extra__
 
 
-def _wanted(value: Any) -> Any:
-    values = value if isinstance(value, list | tuple) else [value]
-    if not values or any(isinstance(one, bool) or not isinstance(one, str | int | float) for one in values):
-        raise ValueError(f"must be a label, a number or a list of these (got {shortened(value)})")
-    return value
-
-
-Wanted = Annotated[str | int | float | list[str | int | float], pydantic.BeforeValidator(_wanted)]
-
-
-class RelevanceImages(Settings):
-    """Which images get maps and masks."""
-
-    where: dict[str, Wanted] = Field(default_factory=dict)
-    """Columns of the images table and the values to keep, as in {view_deg: 0} or {split: validation}."""
-    per_identity: Annotated[int, Field(ge=1)] | None = None
-    """Keep only so many images of each identity, chosen by a hash of the image."""
-
-
-def _composite(value: Any) -> Any:
-    if not isinstance(value, str | Mapping):
-        raise ValueError(f"must be a preset's name or a mapping (got {shortened(value)})")
-    return value if isinstance(value, str) else {str(key): sortable(inside) for key, inside in value.items()}
-
-
-class Relevance(Settings):
-    """Which relevance is propagated, and for which images."""
-
-    engine: Literal["sweep", "innvestigate"] = "sweep"
-    """What computes the maps: this package, or iNNvestigate itself, one map at a time in a process of its own."""
-    composite: Annotated[str | dict[str, Any], pydantic.BeforeValidator(_composite)] = "preset_a_flat"
-    """Rules of LRP by layer: a preset's name, or a mapping (docs/lrp.md)."""
-    bias: Literal["innvestigate", "split"] = "innvestigate"
-    """What becomes of the relevance of biases (docs/lrp.md)."""
-    images: RelevanceImages = RelevanceImages()
-    """Which images get maps and masks; by default all."""
-
-
 class Analysis(Settings):
     """Settings of the analysis; none of them changes a stored map or mask."""
 
@@ -246,6 +223,23 @@ class StudySettings(Settings):
     def _enough_to_compare(self) -> "StudySettings":
         if len(list(self.cells())) < 2:
             raise ValueError("factors: the study has a single model; give a factor a second level to compare")
+        return self
+
+    @model_validator(mode="after")
+    def _composite_is_said_once(self) -> "StudySettings":
+        first = next(iter(self.factors.attribution.values()), None)
+        if isinstance(first, LrpAttribution) and first.composite != self.relevance.composite:
+            if "composite" in self.relevance.model_fields_set:
+                refuse(
+                    (
+                        ("relevance", "composite"),
+                        "the first level of factors.attribution says another; leave this out",
+                    )
+                )
+            relevance = self.relevance.model_copy()
+            # Not set but concluded: what writes the settings into a file again writes it in one place only.
+            relevance.__dict__["composite"] = first.composite
+            self.__dict__["relevance"] = relevance
         return self
 
     @model_validator(mode="after")

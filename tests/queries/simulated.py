@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
@@ -52,6 +53,8 @@ class Study:
     chance: Callable[["Mask"], float] | None = None
     """The same from all there is to know of a mask; goes before `accuracy`."""
     seed: int = 0
+    attributions: Sequence[str] = ()
+    """Levels of the factor attribution after 'lrp': their maps where the control `randomized` asks for maps, and their masks."""
     granularity: str = "image"
     """'image': one row of `masked` per image; 'cell': counts, one row per chunk of images."""
     chunk: int = 5
@@ -207,13 +210,37 @@ def write(study: Study, root: Path) -> None:
     _write_masked(study, root, images, rng)
     if "randomized" in study.controls:
         _write_maps(study, root, images[:3])
-    write_index(root)
+    for level in study.attributions:
+        _write_attribution(study, level, root, images)
+    write_index(root, study.attributions)
 
 
-def write_index(root: Path) -> None:
-    """Write the index of all files that are there."""
+def write_index(root: Path, attributions: Sequence[str] = ()) -> None:
+    """Write the index of all files that are there; `attributions` are the levels after 'lrp'."""
     paths = [path.relative_to(root).as_posix() for path in root.glob("*/*.parquet")]
-    (root / INDEX).write_bytes(index_of(paths, {}))
+    settings = {"attributions": ",".join(["lrp", *attributions])} if attributions else {}
+    (root / INDEX).write_bytes(index_of(paths, settings))
+
+
+def _write_attribution(study: Study, level: str, root: Path, images: Sequence[str]) -> None:
+    """Write a level's maps and masks, with numbers of their own."""
+    rng = np.random.default_rng([study.seed, len(level)])
+    if (root / "relevance").is_dir():
+        maps = pq.read_table(root / "relevance").to_pylist()
+        rows = [{**row, "attribution": level, "map": rng.uniform(-1, 1, 16)} for row in maps]
+        _write(root, "attributions", SCHEMAS["attributions"], rows)
+    masked = pq.read_table(root / "masked")
+    of_maps = masked.filter(
+        pa.compute.invert(pa.compute.is_in(masked["control"], pa.array(["scattered", "blocks"])))
+    )
+    correct = pa.array(rng.random(len(of_maps)) < rng.uniform(0.2, 0.9))
+    of_maps = of_maps.set_column(
+        of_maps.column_names.index("correct"), of_maps.schema.field("correct"), correct
+    )
+    column = SCHEMAS["masked_attributions"].field("attribution")
+    _write_table(
+        root, "masked_attributions", of_maps.add_column(1, column, pa.array([level] * len(of_maps))), 2
+    )
 
 
 def _write_predictions(

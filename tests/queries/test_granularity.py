@@ -14,7 +14,7 @@ from sweep.analysis.queries import list_queries, run_query
 from sweep.storage.schemas import MASKED_CELLS
 from tests.queries.simulated import Study, factorial, studies, write
 
-BY_IMAGE = ("error_consistency", "logit_curves", "transfer")
+BY_IMAGE = ("attributions", "error_consistency", "logit_curves", "transfer")
 """Queries that look at single images; their own tests say what counts leave of the answer."""
 READERS = [
     query.name

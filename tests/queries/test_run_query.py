@@ -28,7 +28,10 @@ NAMES = [query.name for query in list_queries()]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("it's a study")
-    write(Study(factorial(2, 2, 3), controls={"reversed": 1, "randomized": 3}), folder)
+    write(
+        Study(factorial(2, 2, 3), controls={"reversed": 1, "randomized": 3}, attributions=["gradient"]),
+        folder,
+    )
     write_human(folder, np.random.default_rng(0).integers(0, 2, (6, 12)).astype(np.float64))
     return folder
 

@@ -49,6 +49,30 @@ def test_maps_of_permuted_networks_cost_what_maps_cost_times_their_draws(small_s
     assert costs["masking"].passes == 8 * (1 + 4) * 3 * 6 * 2
 
 
+def test_attributions_cost_a_pass_per_image_and_gradient(small_study: SmallStudy) -> None:
+    """By hand: passes per image on 2 backbones, and on 8 models where a gradient is each model's own."""
+    levels = {
+        "lrp": "preset_a_flat",
+        "gradient": "gradient",
+        "path": {"method": "integrated_gradients", "steps": 5},
+        "smooth": {"method": "smoothgrad", "samples": 3},
+        "patches": {"method": "occlusion", "patch": 16, "stride": 12},
+        "cam": "grad_cam",
+        "chance": "random",
+    }
+    controls = ["other_image", "randomized", "scattered"]
+    study = small_study.changed(factors={"attribution": levels}, masking={"controls": controls})
+    plan = make_plan(study.path)
+    size = size_of(plan, plan.load_networks())
+    costs = {cost.stage: cost for cost in stage_costs(size)}
+    for name, stage in STAGES.items():
+        assert costs[name].units == len(stage.units(plan)), name
+    of_patches = 2 * (1 + 3 * 3)
+    assert costs["attributions"].passes == 6 * (10 + 5 * 10 + 3 * 10 + of_patches + 2 + 2)
+    # Own masks, another image's and three of permuted weights; of a further level the first two.
+    assert size.masks == 8 * (5 + 6 * 2) + 1
+
+
 @pytest.mark.parametrize(
     ("name", "per_image", "per_map"),
     [("preset_a", 2, 1), ("preset_b", 3, 2), ("epsilon_plus", 2, 1)],

@@ -1,5 +1,7 @@
 """What a worker takes, from the plan's numbers: it grows with what it holds, and is what was measured."""
 
+import pytest
+
 from sweep.plan import make_plan
 from sweep.stages.memory import PROCESS_BYTES, trial_bytes, worker_bytes
 from tests.studies import SmallStudy
@@ -43,3 +45,17 @@ def test_one_permuted_network_more_is_held_where_a_control_needs_it(small_study:
     permuted = of(small_study.changed(factors=wide, masking={"controls": ["randomized", "scattered"]}))
     kernels = 4 * 14_710_464
     assert permuted - plain > 2 * kernels
+
+
+def test_further_attributions_hold_kernels_of_their_own(small_study: SmallStudy) -> None:
+    """By hand: what is no LRP shares one plain copy; a further composite has its plain and its modified kernels."""
+    wide = {"pretraining": {"first": "random:1"}}
+
+    def with_levels(**levels: str) -> int:
+        return of(small_study.changed(factors={**wide, "attribution": {"lrp": "preset_a_flat", **levels}}))
+
+    plain, one = with_levels(), with_levels(gradient="gradient")
+    kernels = 4 * 14_710_464
+    assert one - plain == pytest.approx(kernels, rel=0.01)
+    assert with_levels(gradient="gradient", cam="grad_cam") == one
+    assert with_levels(b="preset_b") - plain > 2 * kernels
