@@ -7,7 +7,7 @@
 --   each other); kappa (Cohen's, the mean over pairs: 1 where they fail on the same images, 0 where as independent
 --   models would), kappa_sd (over pairs); n_undefined (pairs without a kappa, as models that are always right have no
 --   errors to compare); note (why a figure is missing).
--- Paper: none; Geirhos, Meding and Wichmann (2020), equations 1 and 2. Issue 15.
+-- Paper: none; Geirhos, Meding and Wichmann (2020), equations 1 and 2.
 -- Reads: models, masked
 -- Needs: auc
 -- Parameters: per, attribution

@@ -4,7 +4,7 @@
 --   n_pairs, n_images; logit (of the true class: mean over destinations of the mean over sources, draws and images);
 --   sd, sem (over destinations; NULL for a single one); kept (logit divided by that without a mask, the level of 0
 --   percent; NULL where the study has no such level or that logit is not above 0); note (why a figure is missing).
--- Paper: none; the deletion curve of Petsiuk, Das and Saenko (2018), on logits, which do not saturate. Issue 15.
+-- Paper: none; the deletion curve of Petsiuk, Das and Saenko (2018), on logits, which do not saturate.
 -- Reads: models, masked
 -- Needs: auc
 -- Parameters: attribution

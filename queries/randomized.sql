@@ -3,7 +3,7 @@
 --   n_maps (pairs of maps), n_constant (pairs left out because one of them is constant); pearson (mean of the
 --   correlations of absolute relevance, over images and draws), pearson_sd, pearson_min, pearson_max (over the draws'
 --   means); note (why a figure is missing). No rows where masking.controls does not name `randomized`.
--- Paper: none; Adebayo et al. (2018), section 3.1. Issue 15.
+-- Paper: none; Adebayo et al. (2018), section 3.1.
 -- Reads: models, relevance, randomized
 -- Parameters: none
 --

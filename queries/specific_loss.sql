@@ -5,7 +5,7 @@
 --   n_draws (of the control); auc_mask, auc_control (areas over log10(percent) between the smallest level above 0 and
 --   the largest below 100 percent; the control's is the mean over its draws); loss (auc_control - auc_mask: above 0
 --   where the mask hurts more); note (why a figure is missing).
--- Paper: none; the paper compares masks with each other and with scattered pixels. Issue 15.
+-- Paper: none; the paper compares masks with each other and with scattered pixels.
 -- Reads: models, masked
 -- Needs: auc
 -- Parameters: attribution

@@ -4,7 +4,7 @@
 --   log10(percent) with the most relevant pixels removed first), auc_least (the same with the least relevant first);
 --   srg (auc_least - auc_most: what any mask does to the image cancels; 0 for a map in random order); note (why a figure is
 --   missing). No rows where masking.controls does not name `reversed`, which removes the least relevant pixels first.
--- Paper: none; Blücher, Vielhaben and Strodthoff (2024), symmetric relevance gain. Issue 15.
+-- Paper: none; Blücher, Vielhaben and Strodthoff (2024), symmetric relevance gain.
 -- Reads: models, masked
 -- Needs: specific_loss
 -- Parameters: attribution

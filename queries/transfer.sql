@@ -7,7 +7,7 @@
 --   loss / own_loss: 1 where the masks find what the model's own find, 0 where they find no more than the control),
 --   low, high (95 percent interval); validated (in rows of same_init, whether the interval of the own loss lies
 --   wholly above 0; else NULL); note (why a figure is missing, or what an interval does not cover).
--- Paper: none; section 3.2 compares the areas themselves. Issue 15.
+-- Paper: none; section 3.2 compares the areas themselves.
 -- Reads: models, masked
 -- Needs: auc
 -- Parameters: per, resamples, draw_seed, attribution
