@@ -158,7 +158,8 @@ def test_a_run_from_a_notebook_shows_a_line_per_stage_and_its_report(
         name: len(stage.units(make_plan(tmp_path / "study.yaml")))
         for name, stage in stages_of(make_plan(tmp_path / "study.yaml")).items()
     }
-    assert shown == [f"{name}: {count}/{count}" for name, count in counts.items()]
+    stages = [f"{name}: {count}/{count}" for name, count in counts.items()]
+    assert shown == ["Starting Ray on this machine.\n", *stages, "report: 1/1"]
     assert report.outputs[0].data["text/html"].startswith("<iframe srcdoc=")
 
 

@@ -107,4 +107,9 @@ def test_the_study_is_checked_before_anything_is_asked(
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["submit", "--help"]) == 0
-    assert "sweep submit studies/umist.yaml --results s3://bucket/results --follow" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert (
+        "sweep submit studies/umist.yaml --cluster infra/ray-cluster.yaml --results s3://bucket/results"
+        in shown
+    )
+    assert "sweep submit studies/demo.yaml --results /srv/results --address http://127.0.0.1:8266" in shown
