@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.common import CAFFE, command_line, face_pixels, seconds, tell, vgg16_layers
 from sweep.models.network import backbone_network, keras_model
 from sweep.numerics.evaluation import Evaluator
-from sweep.numerics.readout import ReadoutTraining
+from sweep.numerics.readout import Examples, ReadoutTraining
 from sweep.study import Finetune
 
 EPOCHS, CLASSES = 25, 101
@@ -39,7 +39,7 @@ def measure(size: int, n_images: int, n_models: int, rounds: int) -> dict[str, A
         features = evaluator.features(inputs).numpy()
         for index in range(n_models):
             training = ReadoutTraining(
-                features, labels, held, CLASSES, Finetune(epochs=EPOCHS), f"model {index}"
+                Examples(features, labels, held), CLASSES, Finetune(epochs=EPOCHS), f"model {index}"
             )
             for _ in range(EPOCHS):
                 training.epoch()

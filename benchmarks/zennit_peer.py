@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.common import ROOT, peak_of
 from sweep.arrays import Array
 from sweep.lrp import Network
-from sweep.lrp.reference import save_network
+from sweep.lrp.network_file import to_bytes
 
 PYTHON = ROOT / ".venv-zennit" / "bin" / "python"
 
@@ -29,7 +29,7 @@ class Zennit:
         """Start the process. Raises FileNotFoundError where its environment is missing."""
         self._folder = tempfile.TemporaryDirectory(prefix="zennit-")
         self._path = Path(self._folder.name)
-        save_network(self._path / "network.npz", network, {"composite": composite})
+        (self._path / "network.npz").write_bytes(to_bytes(network, {"composite": composite}))
         self._process = subprocess.Popen(
             [PYTHON, ROOT / "benchmarks" / "zennit_process.py", self._path / "network.npz", self._path],
             stdin=subprocess.PIPE,

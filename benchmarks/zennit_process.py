@@ -2,7 +2,7 @@
 
     python zennit_process.py network.npz FOLDER
 
-The file is what `sweep.lrp.reference.save_network` writes. Each line on stdin names the files of a question (images and a
+The file is what `sweep.lrp.network_file.to_bytes` writes. Each line on stdin names the files of a question (images and a
 class each) and an answer in the folder; the reply on stdout is 'done' or what went wrong.
 
 Batch normalisations are folded already, and sums are zennit's own module for them: what its canonizers for torchvision's

@@ -35,7 +35,7 @@ def check_split(study: Study, images: Images) -> Iterator[str]:
             yield f"factors.{name}: the images have a label of that name; rename the factor"
         seen: dict[Finetune, str] = {}
         for level, changes in levels.items():
-            settings = study.finetune.model_copy(update=changes.model_dump(exclude_none=True))
+            settings = study.finetune.model_copy(update=changes.changes)
             # A batch holds all training images at most.
             settings = settings.model_copy(update={"batch_size": min(settings.batch_size, n_train)})
             other = seen.setdefault(settings, level)

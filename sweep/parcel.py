@@ -56,7 +56,7 @@ def pack(study: Study, most: float = LARGEST) -> Parcel:
     base = Path(os.path.abspath(study.path.parent))  # noqa: PTH100 - resolving links would move what lies behind ..
     named: list[tuple[str, str]] = []
     problems: list[str] = []
-    for level, pretraining in study.backbones().items():
+    for level, (pretraining, _) in study.backbones().items():
         if location := file_of_weights(pretraining):
             named.append((f"factors.pretraining.{level}", location))
     try:

@@ -41,6 +41,28 @@ class Backbone:
     """Where the weights come from, as the study says it, with the task and the seed filled in."""
     weights: WeightSource
     key: str
+    before: str | None = None
+    """The layer before which it ends; None where it is all of the network but the readout."""
+
+    def network(self, size: int) -> Network:
+        """The frozen layers for square inputs of so many pixels. Raises InputError naming what is wrong."""
+        return self.parts(size)[0]
+
+    def parts(self, size: int) -> tuple[Network, Network | None]:
+        """The same, and the layers behind it as their training begins; None where there are none but new ones."""
+        whole = self.weights.network(size)
+        if self.before is None:
+            return whole, None
+        try:
+            return whole.before(self.before)
+        except InputError as error:
+            raise InputError(f"finetune.from: in {self.source}, {error}") from None
+
+
+def key_of_backbone(weights: WeightSource, size: int, convolutions: str, before: str | None) -> str:
+    """Key of the frozen layers of some weights, up to the layer `before` where one is named."""
+    whole = weights.backbone_key(size, convolutions)
+    return whole if before is None else key_of(whole, "before", before)
 
 
 @dataclass(frozen=True)
@@ -139,7 +161,7 @@ class Plan:
         """Read every backbone. Raises InputError naming the layer that is wrong."""
         size = self.study.dataset.input_size
         with _placed(self.path):
-            return {name: backbone.weights.network(size) for name, backbone in self.backbones.items()}
+            return {name: backbone.network(size) for name, backbone in self.backbones.items()}
 
 
 def make_plan(path: Path) -> Plan:
@@ -174,11 +196,11 @@ def _into(problems: list[str], opening: str = "") -> Iterator[None]:
 def _bind(study: Study) -> Plan:
     base, problems = study.path.parent, list[str]()
     backbones: dict[str, Backbone] = {}
-    for name, level in study.backbones().items():
+    for name, (level, before) in study.backbones().items():
         with _into(problems):
             weights = open_weights(level, base, name)
-            key = weights.backbone_key(study.dataset.input_size, study.convolutions)
-            backbones[name] = Backbone(name, level.weights, weights, key)
+            key = key_of_backbone(weights, study.dataset.input_size, study.convolutions, before)
+            backbones[name] = Backbone(name, level.weights, weights, key, before)
             if not weights.is_declared:
                 problems.append(
                     f"factors.pretraining.{name}: '{level.weights}' does not say what input it was trained on; give "
@@ -203,9 +225,16 @@ def _bind(study: Study) -> Plan:
     for weights in others:
         with _into(problems):
             networks.append(weights.network(study.dataset.input_size))
+    if not problems:
+        for backbone in backbones.values():
+            if backbone.before is not None:
+                with _into(problems):
+                    backbone.network(study.dataset.input_size)
+    depths = {len(cell.finetune.hidden) for cell in study.cells()}
     with _into(problems, "relevance."):
         for network in networks:
-            model_rules(study.relevance.composite, study.relevance.bias, network)
+            for hidden in depths:
+                model_rules(study.relevance.composite, study.relevance.bias, network, hidden)
         if study.relevance.engine == "innvestigate":
             check_reference(study.relevance.composite, study.relevance.bias)
     for name, attribution in study.factors.attribution.items():
@@ -213,10 +242,11 @@ def _bind(study: Study) -> Plan:
         if isinstance(attribution, LrpAttribution) and attribution.composite != study.relevance.composite:
             with _into(problems, f"factors.attribution.{name}."):
                 for network in networks:
-                    model_rules(attribution.composite, study.relevance.bias, network)
+                    for hidden in depths:
+                        model_rules(attribution.composite, study.relevance.bias, network, hidden)
                 if study.relevance.engine == "innvestigate":
                     check_reference(attribution.composite, study.relevance.bias)
-    for name, level in study.backbones().items():
+    for name, (level, _) in study.backbones().items():
         if level.readout == "own" and not problems:
             with _into(problems):
                 check_own_readout(
@@ -242,7 +272,7 @@ def _models(
     for cell in study.cells():
         named = labels[cell.task]
         level = study.factors.pretraining[cell.pretraining]
-        backbone = level.named(cell.pretraining, cell.task, cell.seed)
+        backbone = study.backbone_of(cell)
         classes = level.classes.get(cell.task) or tuple(sorted(set(named)))
         if level.readout == "own":  # looked at once
             cell = replace(cell, finetune=cell.finetune.model_copy(update={"epochs": 1}))

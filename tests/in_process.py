@@ -13,7 +13,6 @@ from sweep.plan import Plan
 from sweep.stages import STAGES, columns_of, finetune, images, relevance
 from sweep.stages.loaded import Loaded
 from sweep.stages.stage import Piece
-from sweep.storage.arrays import matrix
 from sweep.storage.store import Store
 
 
@@ -42,27 +41,18 @@ def run_in_process(
     `maps` stand for relevance, where given: (image, pixel) of a model's id and image ids. `up_to` names the stage after
     finetuning that is not made, nor any after it.
     """
-    from sweep.numerics.readout import GivenReadout, ReadoutTraining
-
     loaded = load(plan, store)
     store.write(images.unit(plan), plan.images.table, columns_of(plan, "images"))
     for piece in missing_pieces(plan, store, "features"):
         do_piece(loaded, piece)
-    validation = finetune.validation_mask(plan)
-    for model in plan.models:
-        trial = finetune.trial_of(plan, model, None)
-        if model.id in without or not store.missing([trial.model_unit]):
-            continue
-        features = matrix(store.read(trial.features, columns=["features"])["features"])
-        data = features, np.asarray(model.labels), validation
-        training: ReadoutTraining | GivenReadout
-        if trial.own is not None:
-            training = GivenReadout(*data, *trial.own)
-        else:
-            training = ReadoutTraining(*data, len(model.classes), model.cell.finetune, model.key)
-        epochs = [training.epoch() for _ in range(model.cell.finetune.epochs)]
-        accuracies = {"train_accuracy": epochs[-1].accuracy, "val_accuracy": epochs[-1].val_accuracy}
-        finetune.store_model(store, trial, training.readout().to_bytes(), accuracies, epochs)
+    trials = {model.id: finetune.trial_of(plan, model, None) for model in plan.models}
+    trunks = finetune.trunks_of(plan, plan.models)
+    trainer = finetune.Trainer(finetune.Finetuning(store, trials, finetune.validation_mask(plan), trunks))
+    for name, trial in trials.items():
+        if name not in without and store.missing([trial.model_unit]):
+            trainer.begin(name)
+            while not trainer.epoch()["done"]:
+                pass
     if maps:
         for (model_id, c), unit in relevance.units(plan).items():
             ids = [plan.images.ids[index] for index in relevance.chunks(plan)[c]]

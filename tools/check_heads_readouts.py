@@ -18,7 +18,7 @@ from PIL import Image
 
 from sweep.arrays import Array
 from sweep.data.images import VALIDATION, split, squared
-from sweep.numerics.readout import ReadoutTraining
+from sweep.numerics.readout import Examples, ReadoutTraining
 from sweep.study import Finetune
 from tools import small_vgg
 from tools.small_vgg import INPUT_SIZE
@@ -52,7 +52,7 @@ def accuracies(
 ) -> tuple[float, float, float]:
     """Accuracy of one readout on the training images, on those held back, and on all."""
     names, labels = np.unique(classes, return_inverse=True)
-    training = ReadoutTraining(inputs, labels, held, len(names), Finetune(epochs=epochs), key)
+    training = ReadoutTraining(Examples(inputs, labels, held), len(names), Finetune(epochs=epochs), key)
     for _ in range(epochs):
         training.epoch()
     hits = training.readout().logits(inputs).argmax(1) == labels

@@ -28,19 +28,13 @@ def measure(context: Context, evaluator: Any, inputs: Any, scratch: str, index: 
 
 
 def _training_flops(features: Any, n_classes: int) -> float:
-    from sweep.numerics.readout import ReadoutTraining
+    from sweep.numerics.readout import Examples, ReadoutTraining
     from sweep.study import Finetune
 
     images = 512
     held = np.arange(images) % 8 == 0
-    training = ReadoutTraining(
-        np.resize(features, (images, features.shape[1])),
-        np.arange(images) % n_classes,
-        held,
-        n_classes,
-        Finetune(),
-        "calibration",
-    )
+    examples = Examples(np.resize(features, (images, features.shape[1])), np.arange(images) % n_classes, held)
+    training = ReadoutTraining(examples, n_classes, Finetune(), "calibration")
     training.epoch()
     flops = 4.0 * float(images - held.sum()) * features.shape[1] * n_classes
     return float(flops * _per_second(training.epoch))

@@ -23,7 +23,7 @@ from sweep.actors.root import Token, check_root
 from sweep.actors.training import Remote, TrialError, in_words
 from sweep.errors import WorkError
 from sweep.plan import Model, Plan
-from sweep.stages.finetune import Finetuning, Trainer, Trial, trial_of, validation_mask
+from sweep.stages.finetune import Finetuning, Trainer, Trial, trial_of, trunks_of, validation_mask
 from sweep.storage.store import Store
 from sweep.tracking import Tracker
 
@@ -110,7 +110,7 @@ class _Progress(Callback):  # type: ignore[misc]
             self._flush()
             last = trial.last_result
             accuracies = {k: last[k] for k in ("train_accuracy", "val_accuracy")}
-            self._tracker.finish_model(done.run_id, accuracies, done.model.cell.finetune.epochs)
+            self._tracker.finish_model(done.run_id, accuracies, last["epoch"])
         self._on_done(2)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
@@ -160,7 +160,7 @@ def finetune(
     runs = tracker.start_models(models)
     trials = {model.id: trial_of(plan, model, runs.get(model.id)) for model in models}
     progress = _Progress(tracker, trials, on_done)
-    shared = [ray.put(Finetuning(store, trials, validation_mask(plan)))]
+    shared = [ray.put(Finetuning(store, trials, validation_mask(plan), trunks_of(plan, models)))]
 
     def fit(names: Sequence[str], at_once: int = 0) -> None:
         if isinstance(at, WorkerPool):

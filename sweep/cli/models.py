@@ -30,7 +30,7 @@ def models_show(source: str, features: str | None, size: int | None) -> None:
     from sweep.models.network import model_rules
     from sweep.models.show import layer_rows, said_of, said_of_input
     from sweep.models.weights import open_weights
-    from sweep.stages.cost import pass_flops, relevance_passes
+    from sweep.stages.flops import pass_flops, relevance_passes
     from sweep.study import Pretraining
     from sweep.terminal.tables import print_table
 

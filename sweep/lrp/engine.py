@@ -19,11 +19,12 @@ from sweep.lrp.assignment import Bias, Composite
 from sweep.lrp.composites import composite as build_composite
 from sweep.lrp.keras_reader import from_keras
 from sweep.lrp.layers import Dense, Flatten, FloatArray
-from sweep.lrp.linear import Tensor, Weights, prepare
+from sweep.lrp.linear import Tensor
 from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import chunks, program_of, weights_of
 from sweep.lrp.rules import Rule
+from sweep.lrp.steps import is_multiple_of_input
 from sweep.lrp.steps import steps as describe
 
 Bounds: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -108,7 +109,7 @@ def relevance(
 @overload
 def shared_relevance(
     backbone: Network,
-    readouts: Sequence[Dense],
+    readouts: Sequence[Dense | Network],
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted"],
     composite: AnyComposite = ...,
@@ -122,7 +123,7 @@ def shared_relevance(
 @overload
 def shared_relevance(
     backbone: Network,
-    readouts: Sequence[Dense],
+    readouts: Sequence[Dense | Network],
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted"],
     composite: AnyComposite = ...,
@@ -135,7 +136,7 @@ def shared_relevance(
 
 def shared_relevance(
     backbone: Network,
-    readouts: Sequence[Dense],
+    readouts: Sequence[Dense | Network],
     images: npt.ArrayLike,
     targets: Classes | Literal["predicted"],
     composite: AnyComposite = "preset_a_flat",
@@ -147,8 +148,8 @@ def shared_relevance(
     """Relevance maps of all readouts of one backbone: (readout, image, height, width).
 
     Equal to `relevance` of each backbone + readout, at a fraction of the cost: the forward pass and the denominators
-    are shared. Readouts may differ in their number of classes. The backbone's output is flattened where it is not
-    flat. `targets` is (readout, image) class numbers, or "predicted". The other arguments are those of `relevance`.
+    are shared. Readouts may differ in their number of classes. A readout is a dense layer, which sees the backbone's output
+    flat, or a network that takes that output and ends in logits; a flat output is an image of one pixel to it. `targets` is (readout, image) class numbers, or "predicted". The other arguments are those of `relevance`.
     With `return_logits`, a list with one (image, class) array per readout comes second.
 
     Raises InputError for images, readouts, targets, composites or bounds that do not fit.
@@ -159,7 +160,7 @@ def shared_relevance(
 
 def _relevance(
     network: Network,
-    readouts: Sequence[Dense] | None,
+    readouts: Sequence[Dense | Network] | None,
     images: npt.ArrayLike,
     targets: Any,
     composite: AnyComposite,
@@ -174,9 +175,13 @@ def _relevance(
         rules = chosen.rules(network.layers, bias, network.reads)
         n_classes = [prod(network.output_shape)]
     else:
-        rules = _with_readouts(network, readouts[:1], chosen, bias)[: len(network.layers)]
         heads = [_Head(network, readout, index, chosen, bias) for index, readout in enumerate(readouts)]
-        n_classes = [readout.bias.size for readout in readouts]
+        rules = heads[0].backbone_rules if heads else _with_readout(network, None, chosen, bias)
+        if any(head.backbone_rules != rules for head in heads):
+            raise InputError(
+                "readouts: the composite gives the backbone's layers other rules behind some; ask for those apart"
+            )
+        n_classes = [head.n_classes for head in heads]
     classes = _classes(targets, n_classes, len(batch), single=readouts is None)
     multiple = all(head.keeps_multiples for head in heads)
     steps = describe(network, rules, chosen.sharing, multiple=multiple)
@@ -209,48 +214,58 @@ class _Head:
     """A readout, propagated by itself down to the backbone's output."""
 
     def __init__(
-        self, backbone: Network, readout: Dense, index: int, composite: Composite, bias: Bias
+        self, backbone: Network, readout: Dense | Network, index: int, composite: Composite, bias: Bias
     ) -> None:
         n_features = prod(backbone.output_shape)
-        if readout.kernel.shape[0] != n_features:
-            raise InputError(
-                f"readout {index} '{readout.name}': takes {readout.kernel.shape[0]} inputs, "
-                f"but the backbone has {n_features} outputs"
-            )
-        rule = _with_readouts(backbone, [readout], composite, bias)[-1]
-        if rule and rule.needs_bounds:
+        if isinstance(readout, Dense):
+            taken, name = readout.kernel.shape[0], f"readout {index} '{readout.name}'"
+            network = Network((Flatten(), readout), (1, 1, n_features)) if taken == n_features else None
+        else:
+            taken, name = prod(readout.input_shape), f"readout {index}"
+            network = readout if taken == n_features else None
+        if network is None:
+            raise InputError(f"{name}: takes {taken} inputs, but the backbone has {n_features} outputs")
+        rules = _with_readout(backbone, network, composite, bias)
+        self.backbone_rules = rules[: len(backbone.layers)]
+        own = rules[len(backbone.layers) :]
+        if any(rule and rule.needs_bounds for rule in own):
             raise InputError("composite: the rule z_box needs a layer with weights in the backbone")
-        network = Network((Flatten(), readout), (1, 1, n_features))
         self._shape = network.input_shape
-        self._readout = readout
-        steps = describe(network, [None, rule], multiple=True)
-        self.keeps_multiples = steps[1].keeps_multiples
+        self.n_classes = prod(network.output_shape)
+        steps = describe(network, own, composite.sharing, multiple=True)
+        self.keeps_multiples = is_multiple_of_input(steps)
         """Whether the relevance of the backbone's output is a multiple of it."""
-        self._program = program_of(steps)
-        self._weights: list[Weights] = [{}, prepare(readout, steps[1])]
+        self._program, self._weights = program_of(steps), weights_of(network, steps)
+        self._is_dense = isinstance(readout, Dense)
 
     @full_precision()
     def logits(self, output: Tensor) -> FloatArray:
         """Logits (image, class) of the backbone's output."""
-        features = tf.reshape(output, (-1, self._readout.kernel.shape[0]))
-        return (tf.matmul(features, self._weights[1]["kernel"]) + self._weights[1]["bias"]).numpy()  # type: ignore[no-any-return]
+        features = tf.reshape(output, (-1, *self._shape))
+        if not self._is_dense:
+            return self._program.run(self._weights, features).numpy()  # type: ignore[no-any-return]
+        flat, dense = tf.reshape(features, (-1, prod(self._shape))), self._weights[1]
+        return (tf.matmul(flat, dense["kernel"]) + dense["bias"]).numpy()  # type: ignore[no-any-return]
 
     def relevance(self, output: Tensor, initial: FloatArray, multiple: bool) -> Tensor:
-        """Relevance of the backbone's output, flat; as a multiple of the output where `multiple`."""
+        """Relevance of the backbone's output, (image, value); as a multiple of the output where `multiple`."""
         features = tf.reshape(output, (-1, *self._shape))
         _, shared = self._program.record(self._weights, features, None, multiple=True)
         found = self._program.propagate(self._weights, shared, tf.constant(initial), to_map=False)
-        if self.keeps_multiples and not multiple:
-            found *= features
-        return found
+        _, _, product = shared
+        if multiple and not self._is_dense:  # of the output itself, and not of a part of it
+            found *= tf.math.divide_no_nan(product, features)
+        elif not multiple and not isinstance(product, tuple):  # none is 1
+            found *= product
+        return tf.reshape(found, (-1, prod(self._shape)))
 
 
-def _with_readouts(
-    backbone: Network, readouts: Sequence[Dense], composite: Composite, bias: Bias
+def _with_readout(
+    backbone: Network, head: Network | None, composite: Composite, bias: Bias
 ) -> tuple[Rule | None, ...]:
-    """Rules of a backbone's layers and of readouts behind it."""
-    behind = tuple((len(backbone.layers),) for _ in readouts)
-    return composite.rules((*backbone.layers, *readouts), bias, (*backbone.reads, *behind))
+    """Rules of a backbone's layers and of those behind it."""
+    whole = backbone.joined(head) if head else backbone
+    return composite.rules(whole.layers, bias, whole.reads)
 
 
 def _initial(logits: FloatArray, classes: npt.NDArray[np.int64] | str) -> FloatArray:

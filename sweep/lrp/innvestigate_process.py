@@ -14,28 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sweep.lrp.layers import (
-    JOINS,
-    WEIGHTED,
-    Add,
-    AveragePool,
-    Concatenate,
-    Conv,
-    Dense,
-    DepthwiseConv,
-    Dropout,
-    Flatten,
-    FloatArray,
-    Layer,
-    LeakyReLU,
-    MaxPool,
-    Multiply,
-    ReLU,
-    Shape,
-    ZeroPad,
-)
+from sweep.lrp.keras_writer import name_of, to_keras
+from sweep.lrp.layers import Dropout, FloatArray, ZeroPad
 from sweep.lrp.network import Network
-from sweep.lrp.reference import load_network
+from sweep.lrp.network_file import from_bytes
 
 ANALYZERS = {
     "preset_a": "lrp.sequential_preset_a",
@@ -53,6 +35,8 @@ class ReferenceAnalysis:
     """The network as a flat legacy Keras model, and its analyzers."""
 
     def __init__(self, network: Network, preset: str, until: int | None) -> None:
+        import tf_keras
+
         leading = 0
         while (
             leading < len(network.layers)
@@ -62,10 +46,10 @@ class ReferenceAnalysis:
             leading += 1
         # iNNvestigate drops the first layer's rule behind a padding, so the images come to it padded already.
         self._pads = [layer.padding for layer in network.layers[:leading] if isinstance(layer, ZeroPad)]
-        self._model = _model(network, leading)
+        self._model = to_keras(tf_keras, network, leading)
         names = [layer.name for layer in self._model.layers]
         self._preset = preset
-        self._settings = {} if until is None else {"until_layer_idx": names.index(_name(until))}
+        self._settings = {} if until is None else {"until_layer_idx": names.index(name_of(until))}
         self._analyzers: dict[str, Any] = {}
 
     def maps(self, images: FloatArray, targets: Any) -> FloatArray:
@@ -96,75 +80,6 @@ class ReferenceAnalysis:
         return self._analyzers[mode]
 
 
-def _model(network: Network, leading: int) -> Any:
-    """The layers from `leading` on as a legacy Keras model."""
-    import tf_keras
-
-    tensors = {leading: tf_keras.layers.Input(network.shapes[leading])}
-    weights: dict[str, list[Any]] = {}
-    for position in range(leading, len(network.layers)):
-        layer, name = network.layers[position], _name(position)
-        read = [tensors[tensor] for tensor in network.reads[position]]
-        tensors[position + 1] = _made(layer, network.shapes[network.reads[position][0]], name)(
-            read if isinstance(layer, JOINS) else read[0]
-        )
-        if isinstance(layer, WEIGHTED):
-            weights[name] = [layer.kernel, layer.bias]
-        elif isinstance(layer, LeakyReLU) and layer.slope.size > 1:
-            weights[name] = [layer.slope]
-    model = tf_keras.Model(tensors[leading], tensors[len(network.layers)])
-    for name, arrays in weights.items():
-        made = model.get_layer(name)
-        made.set_weights([array.reshape(w.shape) for array, w in zip(arrays, made.weights, strict=True)])
-    return model
-
-
-def _name(position: int) -> str:
-    """A name that is none of iNNvestigate's own."""
-    return f"layer_{position}"
-
-
-def _made(layer: Layer, before: Shape, name: str) -> Any:
-    import tf_keras
-
-    kinds = tf_keras.layers
-    if isinstance(layer, Conv | DepthwiseConv):
-        settings = {
-            "kernel_size": layer.kernel.shape[:2],
-            "strides": layer.stride,
-            "padding": layer.padding,
-            "dilation_rate": layer.dilation,
-            "name": name,
-        }
-        if isinstance(layer, DepthwiseConv):
-            return kinds.DepthwiseConv2D(depth_multiplier=layer.kernel.shape[3], **settings)
-        return kinds.Conv2D(layer.kernel.shape[3], **settings)
-    if isinstance(layer, Dense):
-        return kinds.Dense(layer.bias.size, name=name)
-    if isinstance(layer, MaxPool):
-        return kinds.MaxPooling2D(layer.size, layer.stride, layer.padding, name=name)
-    if isinstance(layer, AveragePool):
-        return kinds.AveragePooling2D(layer.size, layer.stride, layer.padding, name=name)
-    if isinstance(layer, ReLU):
-        if layer.max_value is None:
-            return kinds.Activation("relu", name=name)
-        return kinds.ReLU(layer.max_value, name=name)
-    if isinstance(layer, LeakyReLU):
-        if layer.slope.size == 1:
-            return kinds.LeakyReLU(float(layer.slope.ravel()[0]), name=name)
-        # One slope per channel, or one per value.
-        return kinds.PReLU(shared_axes=[1, 2] if layer.slope.size == before[-1] else None, name=name)
-    if isinstance(layer, ZeroPad):
-        return kinds.ZeroPadding2D(layer.padding, name=name)
-    if isinstance(layer, Add):
-        return kinds.Add(name=name)
-    if isinstance(layer, Concatenate):
-        return kinds.Concatenate(name=name)
-    if isinstance(layer, Multiply):
-        return kinds.Multiply(name=name)
-    return kinds.Flatten(name=name) if isinstance(layer, Flatten) else kinds.Dropout(0.5, name=name)
-
-
 def _peak() -> int:
     """Largest resident memory of this process so far, bytes."""
     status = Path("/proc/self/status")
@@ -190,7 +105,7 @@ def main(folder: Path) -> None:
             if file != current or analysis is None:
                 analysis = None
                 tf_keras.backend.clear_session()
-                network, settings = load_network(folder / file)
+                network, settings = from_bytes((folder / file).read_bytes())
                 current, analysis = file, ReferenceAnalysis(network, settings["preset"], settings["until"])
             with np.load(folder / question, allow_pickle=False) as arrays:
                 images, targets = arrays["images"], arrays["targets"]

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from sweep.errors import InputError
-from sweep.lrp.layers import KINDS, WEIGHTED, Conv, FloatArray, Layer, Shape, output_shape
+from sweep.lrp.layers import KINDS, WEIGHTED, Conv, Flatten, FloatArray, Layer, Shape, output_shape
 
 Reads: TypeAlias = tuple[tuple[int, ...], ...]
 """For each layer the tensors it reads. Tensor 0 is the input, tensor i + 1 what layer i gives out."""
@@ -71,6 +71,12 @@ class Network:
         behind = tuple((count + index,) for index in range(len(layers)))
         return Network((*self.layers, *layers), self.input_shape, (*self.reads, *behind))
 
+    def joined(self, head: "Network") -> "Network":
+        """The network with another one behind it, which reads its output."""
+        count = len(self.layers)
+        behind = tuple(tuple(count + tensor for tensor in read) for read in head.reads)
+        return Network((*self.layers, *head.layers), self.input_shape, (*self.reads, *behind))
+
     def up_to(self, index: int) -> "Network":
         """The part of the network that leads to the output of one of its layers."""
         needed = {index}
@@ -84,6 +90,37 @@ class Network:
             self.input_shape,
             tuple(tuple(tensors[tensor] for tensor in self.reads[place]) for place in kept),
         )
+
+    def before(self, name: str) -> tuple["Network", "Network"]:
+        """The network cut before the layer `name`: what leads there, and all from that layer on, which reads only that.
+
+        Where what leads there is flat, the second part takes it as an image of one pixel. Raises InputError where no layer
+        has that name, where there is nothing before it, and where what is behind it also reads what is before.
+        """
+        place = next((index for index, layer in enumerate(self.layers) if layer.name == name), None)
+        if place is None:
+            known = ", ".join(layer.name for layer in self.layers if isinstance(layer, WEIGHTED))
+            raise InputError(f"no layer is named '{name}'; those with weights are {known}")
+        cut = self.reads[place][0]
+        if not cut:
+            raise InputError(f"nothing is before the layer '{name}'")
+        first = self.up_to(cut - 1)
+        kept = {id(layer) for layer in first.layers}
+        behind = [index for index, layer in enumerate(self.layers) if id(layer) not in kept]
+        flat = len(self.shapes[cut]) == 1
+        tensors = {cut: int(flat)} | {index + 1: position + 1 + flat for position, index in enumerate(behind)}
+        for index in behind:
+            for tensor in self.reads[index]:
+                if tensor not in tensors:
+                    raise InputError(
+                        f"the network cannot be cut before '{name}': {self._describe(index)} reads {self._describe(tensor - 1)}"
+                    )
+        shape = (1, 1, *self.shapes[cut]) if flat else self.shapes[cut]
+        reads = [tuple(tensors[tensor] for tensor in self.reads[index]) for index in behind]
+        layers = [self.layers[index] for index in behind]
+        if flat:
+            layers, reads = [Flatten(), *layers], [(0,), *reads]
+        return first, Network(tuple(layers), (shape[0], shape[1], shape[2]), tuple(reads))
 
     def _walk(self) -> Iterator[Shape]:
         known: list[Shape] = [self.input_shape]

@@ -1,12 +1,10 @@
 """iNNvestigate itself, as the reference: in a process of its own, because it needs legacy Keras in graph mode."""
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -16,8 +14,9 @@ import numpy.typing as npt
 
 from sweep.errors import InputError, WorkError
 from sweep.lrp.composites import composite
-from sweep.lrp.layers import KINDS, FloatArray
+from sweep.lrp.layers import FloatArray
 from sweep.lrp.network import Network
+from sweep.lrp.network_file import to_bytes
 
 PRESETS = ("preset_a", "preset_b", "preset_a_flat", "preset_b_flat", "preset_b_flat_until")
 """The composites that iNNvestigate knows."""
@@ -102,7 +101,7 @@ class Innvestigate:
             until = composite(settings).flat_until_index(network.layers)
         before = self._network_file
         self._n_networks += 1
-        save_network(self._network_file, network, {"preset": settings["preset"], "until": until})
+        self._network_file.write_bytes(to_bytes(network, {"preset": settings["preset"], "until": until}))
         before.unlink(missing_ok=True)
         self._network = network
 
@@ -186,44 +185,3 @@ class Innvestigate:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def save_network(path: Path, network: Network, settings: Mapping[str, Any]) -> None:
-    """Write a network and JSON-like settings as one npz file without pickles."""
-    arrays: dict[str, Any] = {}
-    layers = []
-    for index, layer in enumerate(network.layers):
-        described = {"kind": KINDS[type(layer)]}
-        for field in fields(layer):
-            value = getattr(layer, field.name)
-            if isinstance(value, np.ndarray):
-                arrays[f"{index}/{field.name}"] = value
-            else:
-                described[field.name] = value
-        layers.append(described)
-    description = {
-        "layers": layers,
-        "input_shape": network.input_shape,
-        "reads": network.reads,
-        "settings": dict(settings),
-    }
-    np.savez(path, description=np.array(json.dumps(description)), **arrays)
-
-
-def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
-    """Read what `save_network` wrote."""
-    kinds: dict[str, Any] = {name: kind for kind, name in KINDS.items()}
-    with np.load(path, allow_pickle=False) as arrays:
-        description = json.loads(str(arrays["description"]))
-        layers = []
-        for index, described in enumerate(description["layers"]):
-            kind = kinds[described.pop("kind")]
-            settings = {key: _tuples(value) for key, value in described.items()}
-            held = {field.name for field in fields(kind)} & {"kernel", "bias", "slope"}
-            layers.append(kind(**settings, **{name: arrays[f"{index}/{name}"] for name in held}))
-    reads = _tuples(description["reads"])
-    return Network(tuple(layers), tuple(description["input_shape"]), reads), description["settings"]
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -193,14 +193,28 @@ def _can_share(step: Step) -> bool:
     )
 
 
+def is_multiple_of_input(described: Sequence[Step]) -> bool:
+    """Whether the relevance of a network's input comes as a multiple of it, where that of its output does."""
+    arrivals: list[list[Form]] = [[] for _ in range(len(described) + 1)]
+    arrivals[-1].append("multiple")
+    for index in reversed(range(len(described))):
+        for place, tensor in enumerate(described[index].reads):
+            arrivals[tensor].append(_form_before(described[index], place, _met(arrivals[index + 1])))
+    return _met(arrivals[0]) != "free"
+
+
+def _met(arrivals: Sequence[Form]) -> Form:
+    """The form of the relevance of a tensor that is read several times."""
+    return arrivals[0] if len(arrivals) == 1 else "free" if "free" in arrivals else "multiple"
+
+
 def _with_scales(described: Sequence[Step], nonnegative: Sequence[bool], start: Form) -> tuple[Step, ...]:
     """Find, from the end, where relevance is a multiple of the positive parts of the values it belongs to."""
     arrivals: list[list[Form]] = [[] for _ in nonnegative]
     arrivals[-1].append(start)
     found: list[Step] = []
     for index in reversed(range(len(described))):
-        step, here = described[index], arrivals[index + 1]
-        form: Form = here[0] if len(here) == 1 else "free" if "free" in here else "multiple"
+        step, form = described[index], _met(arrivals[index + 1])
         if form == "multiple" and nonnegative[index + 1]:
             form = "positive"
         found.append(replace(step, scaled=step.kind == "linear" and form == "positive"))

@@ -1,12 +1,13 @@
 """Backbones as networks that relevance can be propagated through, and as Keras models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sweep.arrays import Array
 from sweep.errors import InputError
+from sweep.keys import generator
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
 from sweep.lrp.assignment import Bias
 from sweep.lrp.rules import Rule
@@ -31,26 +32,75 @@ def up_to_features(network: Network, name: str | None) -> Network:
     return network.up_to(places[-1])
 
 
-def joined(backbone: Network, readout: Dense) -> Network:
-    """A backbone with a readout behind it."""
+def joined(backbone: Network, readout: Dense | Network) -> Network:
+    """A backbone with a readout, or with a head of several layers, behind it."""
+    if isinstance(readout, Network):
+        return backbone.joined(readout)
     flat = () if len(backbone.output_shape) == 1 else (Flatten(),)
     return backbone.then(*flat, readout)
 
 
+def untrained_head(
+    tail: Network | None,
+    features: Sequence[int],
+    hidden: Sequence[int],
+    n_classes: int,
+    key: str | None = None,
+) -> Network:
+    """A head as its training begins: the pretrained layers `tail`, if any, dense layers of `hidden` units, and a readout.
+
+    `features` is the shape of the trunk's output. What is new is drawn from `key`: kernels by Glorot & Bengio (2010), uniform;
+    biases are zero. Without a key all that is new is zero: an outline.
+    """
+    draws = generator("head", key) if key is not None else None
+    if tail is None:
+        shape = (1, 1, *features) if len(features) == 1 else tuple(features)
+        network = Network((Flatten(),), (shape[0], shape[1], shape[2]))
+    else:
+        network = tail if len(tail.output_shape) == 1 else tail.then(Flatten())
+    inputs = network.output_shape[0]
+    layers: list[Layer] = []
+    for index, units in enumerate((*hidden, n_classes), 1):
+        limit = np.sqrt(6 / (inputs + units))
+        drawn = (
+            draws.uniform(-limit, limit, (inputs, units)) if draws else np.zeros((inputs, units), np.float32)
+        )
+        is_last = index > len(hidden)
+        layers.append(
+            Dense(
+                drawn.astype(np.float32),
+                np.zeros(units, np.float32),
+                "readout" if is_last else f"hidden{index}",
+            )
+        )
+        layers += [] if is_last else [ReLU()]
+        inputs = units
+    return network.then(*layers)
+
+
+def split_last(network: Network) -> tuple[Network, list[Dense]]:
+    """A whole network as what leads to its last layer, and that layer."""
+    last = network.layers[-1]
+    assert isinstance(last, Dense), "a model ends in its readout"
+    return network.up_to(network.reads[-1][0] - 1), [last]
+
+
 def model_rules(
-    given: str | Mapping[str, Any], bias: Bias, backbone: Network | None = None
+    given: str | Mapping[str, Any], bias: Bias, backbone: Network | None = None, hidden: int = 0
 ) -> tuple[Rule | None, ...]:
-    """The rule of each layer of a backbone and, last, of the readout, as a run finds them.
+    """The rule of each layer of a backbone, of `hidden` dense layers and, last, of the readout, as a run finds them.
 
     Without a backbone, those of VGG-16: its weights decide how wide its layers are, not which there are. Raises InputError
     for a composite that is wrong or names what the model does not have.
     """
     one = np.zeros((1, 1), np.float32), np.zeros(1, np.float32)
+    dense = [Dense(*one, f"hidden{index + 1}") for index in range(hidden)] + [Dense(*one, "readout")]
     if backbone is None:
         layers = _backbone(dict.fromkeys(LAYERS, (one[0][None, None], one[1])))
-        return composite(given).rules((*layers, Dense(*one)), bias)
+        return composite(given).rules((*layers, *dense), bias)
     count = len(backbone.layers)
-    return composite(given).rules((*backbone.layers, Dense(*one)), bias, (*backbone.reads, (count,)))
+    behind = tuple((count + index,) for index in range(len(dense)))
+    return composite(given).rules((*backbone.layers, *dense), bias, (*backbone.reads, *behind))
 
 
 def _backbone(layers: Mapping[str, tuple[Array, Array]]) -> tuple[Layer, ...]:

@@ -17,6 +17,7 @@ from sweep.lrp.network import Network
 from sweep.lrp.precision import full_precision
 from sweep.lrp.program import program_of, weights_of
 from sweep.lrp.steps import steps
+from sweep.numerics.head import Head
 from sweep.numerics.linear_fill import LinearFill
 from sweep.numerics.readout import Readout
 from sweep.study.settings import Convolutions
@@ -126,7 +127,30 @@ class Readouts:
         self._bias = tf.constant(np.concatenate([readout.bias for readout in readouts]))
         self._ends = np.cumsum([len(readout.bias) for readout in readouts])[:-1]
 
+    def of_levels(self, levels: Sequence[Tensor]) -> list[list[Array]]:
+        """For each of `levels`, features (image, feature), what `logits` gives."""
+        return [self.logits(features) for features in levels]
+
     @full_precision()
     def logits(self, features: Tensor) -> list[Array]:
         """Logits (image, class) of each readout, of `features` (image, feature)."""
         return np.split((features @ self._kernel + self._bias).numpy(), self._ends, axis=1)
+
+
+class OneByOne:
+    """Readouts and deeper heads of one backbone, of which one is in memory at a time."""
+
+    def __init__(self, makers: Sequence[Callable[[], Readout | Head] | None]) -> None:
+        """Each of `makers` gives one; None keeps the place of what there is not."""
+        self._makers = makers
+
+    def of_levels(self, levels: Sequence[Tensor]) -> list[list[Array]]:
+        """For each of `levels`, features (image, feature), the logits (image, class) of each; none where there is none."""
+        found: list[list[Array]] = [[] for _ in levels]
+        for make in self._makers:
+            trained = make() if make else None
+            for level, features in zip(found, levels, strict=True):
+                level.append(
+                    np.zeros((len(features), 0)) if trained is None else trained.logits(np.asarray(features))
+                )
+        return found

@@ -27,6 +27,13 @@ def permuted_network(network: Network, key: str, draw: int) -> Network:
     return replace(network, layers=layers)
 
 
+def permuted_head(head: Dense | Network, key: str, draw: int) -> Dense | Network:
+    """Returns a model's own layers with their weights permuted: a readout, or all layers of a deeper head."""
+    if isinstance(head, Network):
+        return permuted_network(head, key, draw)
+    return permuted_layer(head, key, draw, READOUT)
+
+
 def permuted_layer(layer: AnyLayer, key: str, draw: int, name: int | str) -> AnyLayer:
     """Returns a layer whose values have changed places within its kernel and, apart from that, within its bias.
 

@@ -67,32 +67,66 @@ class EpochMetrics:
     val_accuracy: float
 
 
+class Examples:
+    """Features and classes of the images to train on, and of those held back."""
+
+    def __init__(
+        self, features: Array, labels: Array, validation: Array, mirrored: Array | None = None
+    ) -> None:
+        """Split `features` (image, feature) and class indices `labels` (image,) by `validation` (image,).
+
+        `mirrored` are the features of the training images' mirror images, in their order, where those are to be seen too.
+        Raises WorkError where the features teach nothing.
+        """
+        self.train, self.held = features[~validation], features[validation]
+        self.train_labels, self.held_labels = (
+            labels[part].astype(np.int32) for part in (~validation, validation)
+        )
+        self.count = len(self.train)
+        """How many images there are to train on; their mirror images, where there are any, follow behind."""
+        self._mirrored = mirrored is not None
+        if mirrored is not None:
+            self.train = np.concatenate([self.train, mirrored])
+            self.train_labels = np.tile(self.train_labels, 2)
+        if not (np.isfinite(self.train).all() and np.isfinite(self.held).all()):
+            raise WorkError("the features are not finite")
+        if not (self.train != self.train[:1]).any():
+            raise WorkError("the training images have the same features, so nothing can be learned from them")
+
+    def order(self, draws: np.random.Generator) -> Array:
+        """The rows of an epoch in a random order: each image once, or by an even chance its mirror image."""
+        order: Array = draws.permutation(self.count)
+        return order + self.count * draws.integers(0, 2, self.count) if self._mirrored else order
+
+
+def rates(settings: Finetune, epochs_done: int, count: int) -> Array:
+    """The learning rate of each of the `count` steps of an epoch, float32 (step,)."""
+    if settings.learning_rate_schedule == "constant":
+        return np.full(count, settings.learning_rate, np.float32)
+    done = (epochs_done * count + np.arange(count)) / (
+        settings.epochs * count
+    )  # Loshchilov & Hutter 2017, equation 5
+    return np.asarray(settings.learning_rate * (1 + np.cos(np.pi * done)) / 2, np.float32)
+
+
 class ReadoutTraining:
     """Trains one readout epoch by epoch."""
 
-    def __init__(
-        self, features: Array, labels: Array, validation: Array, n_classes: int, settings: Finetune, key: str
-    ) -> None:
-        """Prepare to train on `features` (image, feature) where `validation` (image,) is False.
+    def __init__(self, examples: Examples, n_classes: int, settings: Finetune, key: str) -> None:
+        """Prepare to train on `examples`; `key` names the model and seeds every draw.
 
-        `labels` are class indices (image,). `key` names the model and seeds every draw.
-
-        Raises WorkError where the features teach nothing, as do the other methods where a number is not finite.
+        The other methods raise WorkError where a number is not finite.
         """
-        self._settings = settings
+        self._settings, self._examples = settings, examples
         self._draws = generator("readout", key)
-        train = features[~validation]
-        if not np.isfinite(features).all():
-            raise WorkError("the features are not finite")
-        if not (train != train[:1]).any():
-            raise WorkError("the training images have the same features, so nothing can be learned from them")
-        self._centre, self._scale = _standardization(train) if settings.standardize else _identity(train)
+        train = examples.train
+        self._centre, self._scale = standardization(train) if settings.standardize else _identity(train)
         self._train = tf.constant((train - self._centre) * self._scale)
-        self._train_labels = tf.constant(labels[~validation].astype(np.int32))
-        self._held = tf.constant((features[validation] - self._centre) * self._scale)
-        self._held_labels = tf.constant(labels[validation].astype(np.int32))
-        limit = np.sqrt(6 / (features.shape[1] + n_classes))  # Glorot & Bengio 2010, uniform
-        kernel = self._draws.uniform(-limit, limit, (features.shape[1], n_classes)).astype(np.float32)
+        self._train_labels = tf.constant(examples.train_labels)
+        self._held = tf.constant((examples.held - self._centre) * self._scale)
+        self._held_labels = tf.constant(examples.held_labels)
+        limit = np.sqrt(6 / (train.shape[1] + n_classes))  # Glorot & Bengio 2010, uniform
+        kernel = self._draws.uniform(-limit, limit, (train.shape[1], n_classes)).astype(np.float32)
         weights = (tf.constant(kernel), tf.zeros(n_classes))
         zeros = tuple(tf.zeros_like(weight) for weight in weights)
         self._state = (weights, zeros, zeros, tf.constant(0.0))
@@ -101,9 +135,10 @@ class ReadoutTraining:
     @full_precision()
     def epoch(self) -> EpochMetrics:
         """Train for one pass over the training images and report both splits as they stand after it."""
-        count, size = len(self._train_labels), min(self._settings.batch_size, len(self._train_labels))
+        count = self._examples.count
+        size = min(self._settings.batch_size, count)
         padding = -count % size
-        order = np.concatenate([self._draws.permutation(count), np.zeros(padding, np.int64)])
+        order = np.concatenate([self._examples.order(self._draws), np.zeros(padding, np.int64)])
         weight = np.concatenate([np.ones(count, np.float32), np.zeros(padding, np.float32)])
         self._state = _train_epoch(
             self._state,
@@ -111,10 +146,10 @@ class ReadoutTraining:
             self._train_labels,
             tf.constant(order.reshape(-1, size).astype(np.int32)),
             tf.constant(weight.reshape(-1, size)),
-            tf.constant(self._settings.learning_rate, tf.float32),
+            tf.constant(rates(self._settings, self.epochs_done, len(order) // size)),
         )
         self.epochs_done += 1
-        loss, accuracy = _evaluate(self._state[0], self._train, self._train_labels)
+        loss, accuracy = _evaluate(self._state[0], self._train[:count], self._train_labels[:count])
         val_loss, val_accuracy = _evaluate(self._state[0], self._held, self._held_labels)
         row = EpochMetrics(
             self.epochs_done, float(loss), float(accuracy), float(val_loss), float(val_accuracy)
@@ -141,7 +176,7 @@ class GivenReadout:
     """A readout that was trained elsewhere, in the place of one that is trained: its one epoch changes nothing."""
 
     def __init__(self, features: Array, labels: Array, validation: Array, kernel: Array, bias: Array) -> None:
-        """The arguments are those of `ReadoutTraining`, with the layer's `kernel` and `bias`.
+        """The first arguments are those of `Examples`, the others the layer's `kernel` and `bias`.
 
         Raises WorkError where the features do not fit the layer, or are not finite.
         """
@@ -168,7 +203,7 @@ class GivenReadout:
         return self._readout
 
 
-def _standardization(features: Array) -> tuple[Array, Array]:
+def standardization(features: Array) -> tuple[Array, Array]:
     """Mean and inverse deviation per feature; a feature that never varies gets scale 0, so it stays unused."""
     with np.errstate(over="ignore"):
         deviation = features.std(axis=0)
@@ -188,8 +223,8 @@ def _jitted(function: Any) -> Any:
     return tf.function(function, jit_compile=True, reduce_retracing=True)
 
 
-def _train_epoch(state: Any, features: Any, labels: Any, batches: Any, weights: Any, rate: Any) -> Any:
-    return _jitted(_adam_over_batches)(state, features, labels, batches, weights, rate)
+def _train_epoch(state: Any, features: Any, labels: Any, batches: Any, weights: Any, of_steps: Any) -> Any:
+    return _jitted(_adam_over_batches)(state, features, labels, batches, weights, of_steps)
 
 
 def _evaluate(weights: Any, features: Any, labels: Any) -> Any:
@@ -197,9 +232,12 @@ def _evaluate(weights: Any, features: Any, labels: Any) -> Any:
 
 
 def _adam_over_batches(
-    state: Any, features: Any, labels: Any, batches: Any, sample_weights: Any, rate: Any
+    state: Any, features: Any, labels: Any, batches: Any, sample_weights: Any, of_steps: Any
 ) -> Any:
-    """One pass over the rows of `batches` (batch, position); padding positions have sample weight 0."""
+    """One pass over the rows of `batches` (batch, position); padding positions have sample weight 0.
+
+    `of_steps` (batch,) are the learning rates.
+    """
 
     def step(index: Any, state: Any) -> Any:
         (kernel, bias), first, second, count = state
@@ -209,7 +247,7 @@ def _adam_over_batches(
         error = (tf.nn.softmax(inputs @ kernel + bias) - target) * (share / tf.reduce_sum(share))[:, None]
         gradients = (tf.matmul(inputs, error, transpose_a=True), tf.reduce_sum(error, axis=0))
         count += 1
-        corrected = rate * tf.sqrt(1 - BETA_2**count) / (1 - BETA_1**count)
+        corrected = of_steps[index] * tf.sqrt(1 - BETA_2**count) / (1 - BETA_1**count)
         first = tuple(BETA_1 * m + (1 - BETA_1) * g for m, g in zip(first, gradients, strict=True))
         second = tuple(BETA_2 * v + (1 - BETA_2) * g * g for v, g in zip(second, gradients, strict=True))
         moved = tuple(

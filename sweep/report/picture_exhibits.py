@@ -42,7 +42,10 @@ class Impossible(Exception):
 def kernels(answers: Answers) -> Described:
     """First-layer kernels of each pretraining (paper, Fig. 1)."""
     networks, blocks = answers.plan.load_networks(), {}
-    for name, backbone in answers.plan.backbones.items():
+    # Parts of one network, cut before different layers, begin with the same.
+    for name, backbone in {
+        one.source: (name, one) for name, one in [*answers.plan.backbones.items()][::-1]
+    }.values():
         kernel = networks[name].first_kernel
         reverse = backbone.weights.preprocessing.channel_order == "BGR"
         blocks[name] = kernel[:, :, ::-1] if reverse else kernel
@@ -136,7 +139,7 @@ def permuted_maps(answers: Answers) -> Described:
     for name in plan.backbones:
         for model in _mapped(plan):
             places = [(model.id, draw, 0) for draw in draws]
-            if model.cell.pretraining == name and plan.gaps.randomized.isdisjoint(places):
+            if model.backbone == name and plan.gaps.randomized.isdisjoint(places):
                 columns[model.id] = relevance.units(plan)[model.id, 0]
                 columns |= {randomized.name_of(*place[:2]): randomized.units(plan)[place] for place in places}
                 break

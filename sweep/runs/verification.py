@@ -14,11 +14,11 @@ from sweep import __version__
 from sweep.arrays import Array
 from sweep.errors import InputError, WorkError
 from sweep.keys import generator, key_of
-from sweep.lrp import Add, Dense, Network, composite
+from sweep.lrp import Add, Network, composite
 from sweep.lrp.reference import as_reference, check_reference
 from sweep.models.network import joined
-from sweep.numerics.permutation import READOUT, permuted_layer, permuted_network
-from sweep.numerics.readout import Readout
+from sweep.numerics.head import layers_of, trained_of
+from sweep.numerics.permutation import permuted_head, permuted_network
 from sweep.numerics.similarity import pearson, standardized
 from sweep.plan import Plan
 from sweep.stages import finetune, randomized, relevance
@@ -142,12 +142,11 @@ def _network(plan: Plan, store: Store, networks: Mapping[str, Network], one: Exp
     """The network that was explained, backbone and readout."""
     model = plan.model[one.model_id]
     backbone = networks[model.backbone]
-    weights = Readout.from_bytes(store.read_weights(finetune.model_units(plan)[model.id]))
-    readout = Dense(weights.kernel, weights.bias)
+    head = layers_of(trained_of(store.read_weights(finetune.model_units(plan)[model.id])))
     if one.draw is not None:
         backbone = permuted_network(backbone, plan.backbones[model.backbone].key, one.draw)
-        readout = permuted_layer(readout, model.key, one.draw, READOUT)
-    return joined(backbone, readout)
+        head = permuted_head(head, model.key, one.draw)
+    return joined(backbone, head)
 
 
 def has_sums(network: Network) -> bool:

@@ -10,14 +10,14 @@ import numpy as np
 from sweep.arrays import Array
 from sweep.errors import InputError
 from sweep.models.weights import file_of_weights, open_weights
-from sweep.plan import Model, Plan
+from sweep.plan import Backbone, Model, Plan, key_of_backbone
 from sweep.study import Pretraining
 
 
 def description_of(plan: Plan, model: Model) -> bytes:
     """What `Classifier` needs of a model besides its readout, as JSON: of the backbone the address and a hash, no weights."""
     study = plan.study
-    pretraining = study.backbones()[model.backbone]
+    pretraining, before = study.backbones()[model.backbone]
     address = pretraining.weights
     if file := file_of_weights(pretraining):
         # From the study file's folder, wherever the model is loaded.
@@ -27,6 +27,7 @@ def description_of(plan: Plan, model: Model) -> bytes:
         "classes": model.classes,
         "input_size": study.dataset.input_size,
         "pretraining": {**pretraining.model_dump(mode="json"), "weights": address},
+        "before": before,
         "convolutions": study.convolutions,
         "backbone_key": plan.backbones[model.backbone].key,
         "composite": study.relevance.composite,
@@ -43,25 +44,28 @@ class Classifier:
 
         Raises InputError where the backbone's weights are not there, or not those that the model was trained on.
         """
-        from sweep.lrp import Dense
         from sweep.numerics.evaluation import Evaluator
-        from sweep.numerics.readout import Readout
+        from sweep.numerics.head import layers_of, trained_of
 
         self._settings: Mapping[str, Any] = json.loads(description)
         self._size = int(self._settings["input_size"])
         self._classes = np.asarray(self._settings["classes"])
         pretraining = Pretraining.model_validate(self._settings["pretraining"])
         weights = open_weights(pretraining, Path(), str(self._settings["model_id"]))
-        if weights.backbone_key(self._size, self._settings["convolutions"]) != self._settings["backbone_key"]:
+        before = self._settings.get("before")
+        key = key_of_backbone(weights, self._size, self._settings["convolutions"], before)
+        if key != self._settings["backbone_key"]:
             raise InputError(
                 f"model {self._settings['model_id']}: the weights at {pretraining.weights} are not those that it was trained "
                 "on; bring those back"
             )
         self._preprocessing = weights.preprocessing
-        self._network = weights.network(self._size)
+        self._network = Backbone(str(self._settings["model_id"]), "", weights, key, before).network(
+            self._size
+        )
         self._evaluator = Evaluator(self._network, self._settings["convolutions"])
-        self._readout = Readout.from_bytes(readout)
-        self._head = Dense(kernel=self._readout.kernel, bias=self._readout.bias)
+        self._readout = trained_of(readout)
+        self._head = layers_of(self._readout)
 
     def predict(self, images: Array) -> tuple[Array, Array]:
         """The class with the highest logit (image,), and all logits (image, class), of `images`.

@@ -68,7 +68,9 @@ def _inputs(plan: Plan) -> Iterator[tuple[Unit, tuple[Unit, ...]]]:
 def _cost(size: Size) -> StageCost:
     count = len(size.attributions) * size.models * ceil(size.mapped / relevance.CHUNK)
     passes = size.mapped * sum(
-        size.backbones * per_image + size.models * per_map for per_image, per_map in size.attributions
+        # Deeper heads share nothing of it.
+        (size.backbones + size.models * (1 - size.plain_share)) * per_image + size.models * per_map
+        for per_image, per_map in size.attributions
     )
     written = len(size.attributions) * size.models * size.mapped * size.pixels * MAP_BYTES
     return StageCost(TABLE, count, passes, passes * size.mean_flops, bytes=written + count * FILE_BYTES)

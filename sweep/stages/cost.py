@@ -4,7 +4,7 @@ Pure arithmetic on a plan's numbers, so that it answers as well for a study ten 
 forward pass of one image through a backbone; relevance is counted in passes by its floating-point operations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from sweep.lrp import Network
-from sweep.lrp.layers import WEIGHTED
-from sweep.lrp.network import first_weighted
-from sweep.lrp.rules import ONES, PLAIN, Rule, for_nonnegative_input
-from sweep.models.network import model_rules
 from sweep.numerics.masking import removed_count
 from sweep.plan import Plan
+from sweep.stages.flops import pass_flops, relevance_passes
+from sweep.stages.outlines import Outline, outlines
 from sweep.study import SOURCELESS, Attribution, LrpAttribution
 from sweep.study.attribution import NoiseAttribution, PatchAttribution, PathAttribution
 
@@ -96,6 +94,15 @@ class Size:
     """Pixels of a network's input."""
     attributions: tuple[tuple[float, float], ...] = ()
     """The same two of each further level of the factor attribution."""
+    mirror: bool = False
+    """Whether the images to train on are also seen mirrored."""
+    plain_share: float = 1.0
+    """Share of the models whose head is a readout and no deeper."""
+    head_flops: float = 0.0
+    """Floating-point operations of a deeper head on one image, and what relevance takes in it; means over all models."""
+    head_relevance_flops: float = 0.0
+    head_bytes: float = 0.0
+    """Bytes of a deeper head's weights, mean over all models."""
 
     @property
     def backbones(self) -> int:
@@ -120,8 +127,8 @@ class Size:
 
     @property
     def readout_flops(self) -> float:
-        """Floating-point operations of a readout on one image."""
-        return 2 * self.mean_features * self.classes
+        """Floating-point operations of a readout on one image, mean over all models."""
+        return 2 * self.mean_features * self.classes * self.plain_share
 
 
 @dataclass(frozen=True)
@@ -172,15 +179,22 @@ def size_of(plan: Plan, loaded: Mapping[str, Network]) -> Size:
     pixels = study.dataset.input_size**2
     counts = {removed_count(percent, pixels) for percent in study.masking.percents}
     flops = [pass_flops(network) for network in networks]
+    heads = outlines(plan, loaded)
+    first = [next(head for head in heads if head.trunk is network) for network in networks]
+    deep = [(len(head.models) / len(plan.models), head) for head in heads if head.is_deep]
 
     def of_lrp(composite: str | dict[str, Any]) -> tuple[float, float]:
         if study.relevance.engine == "innvestigate":
             return 0.0, REFERENCE_PASSES
         given = composite, study.relevance.bias
-        passes = [relevance_passes(n, model_rules(*given, n)[:-1]) for n in networks]
+        passes = [relevance_passes(one.trunk, one.rules(*given)[0]) for one in first]
         # By the mean pass, which a wide backbone has more of.
         per_image, per_map = np.average(passes, axis=0, weights=flops).tolist()
         return per_image, per_map
+
+    def of_head(one: Outline) -> float:
+        rules = one.rules(study.relevance.composite, study.relevance.bias)[1]
+        return pass_flops(one.head) * sum(relevance_passes(one.head, rules))
 
     def of(level: Attribution) -> tuple[float, float]:
         if isinstance(level, LrpAttribution):
@@ -213,6 +227,11 @@ def size_of(plan: Plan, loaded: Mapping[str, Network]) -> Size:
         passes_per_map=per_map,
         pixels=pixels,
         attributions=tuple(of(level) for level in list(study.factors.attribution.values())[1:]),
+        mirror=any(model.cell.finetune.mirror for model in plan.models),
+        plain_share=1 - sum(share for share, _ in deep),
+        head_flops=sum(share * pass_flops(head.head) for share, head in deep),
+        head_relevance_flops=sum(share * of_head(head) for share, head in deep),
+        head_bytes=sum(share * head.head_bytes for share, head in deep),
     )
 
 
@@ -232,29 +251,6 @@ def gpu_speed(kind: str, count: int, here: Speed) -> Speed:
     return replace(here, pass_flops=rate, other_flops=rate / 4, workers=2 * count, basis=basis)
 
 
-def relevance_passes(network: Network, rules: Sequence[Rule | None]) -> tuple[float, float]:
-    """Passes that relevance takes per image, whatever the number of models, and per map.
-
-    An image needs the forward pass and the products in its denominators; a map needs one transposed map per term. A
-    kernel of ones needs a single channel, which is next to nothing. What has no kernel counts for nothing.
-    """
-    first = set(first_weighted(network.layers, network.reads))
-    per_image = per_map = 0.0
-    for index, (own, rule) in enumerate(zip(_layer_flops(network), rules, strict=True)):
-        if rule is None or not own:
-            continue
-        seen = rule if index in first else for_nonnegative_input(rule)
-        terms = [term for group in seen.groups for term in group.terms]
-        products = {
-            (term.input, term.kernel)
-            for term in terms
-            if term.kernel != ONES and term.input not in ("low", "high")
-        }
-        per_image += own * (1 + len(products - {("plain", PLAIN)}))
-        per_map += own * sum(term.kernel != ONES for term in terms)
-    return per_image / pass_flops(network), per_map / pass_flops(network)
-
-
 def attribution_passes(level: Attribution, side: int) -> tuple[float, float]:
     """Passes that an attribution other than LRP takes per image of `side` pixels, and per map besides.
 
@@ -267,16 +263,3 @@ def attribution_passes(level: Attribution, side: int) -> tuple[float, float]:
     if isinstance(level, PatchAttribution):
         return 1 + (ceil(max(side - level.patch, 0) / level.stride) + 1) ** 2, 0
     return 1, level.method not in ("grad_cam", "random")
-
-
-def pass_flops(network: Network) -> float:
-    """Multiplications and additions of one image's forward pass through layers with kernels."""
-    return sum(_layer_flops(network))
-
-
-def _layer_flops(network: Network) -> list[float]:
-    """The same of each layer; none where it has no kernel."""
-    return [
-        2.0 * layer.kernel.size * prod(after[:-1]) if isinstance(layer, WEIGHTED) else 0.0
-        for layer, after in zip(network.layers, network.shapes[1:], strict=True)
-    ]

@@ -1,12 +1,16 @@
-"""The stage `features`: what each frozen backbone makes of each image, computed once for all models."""
+"""The stage `features`: what each frozen backbone makes of each image, computed once for all models.
+
+Where models are trained on mirrored images too (`finetune.mirror`), their features have a table of their own.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from sweep.data.images import TRAIN
 from sweep.keys import key_of
 from sweep.numerics.finite import check_finite
-from sweep.plan import Plan
+from sweep.plan import Model, Plan
 from sweep.stages.cost import FEATURE_BYTES, FILE_BYTES, Size, StageCost
 from sweep.stages.loaded import Loaded
 from sweep.stages.stage import Ranker, Stage, UnitRows, chunked, no_inputs, once_per_plan
@@ -34,13 +38,40 @@ def units(plan: Plan) -> Mapping[tuple[str, int], Unit]:
     return found
 
 
+@once_per_plan
+def mirrored_chunks(plan: Plan) -> list[tuple[int, ...]]:
+    """Image positions of each unit of mirrored images: of those to train on."""
+    split = plan.images.table["split"].to_pylist()
+    return chunked([position for position, part in enumerate(split) if part == TRAIN], CHUNK)
+
+
+@once_per_plan
+def mirrored_units(plan: Plan) -> Mapping[tuple[str, int], Unit]:
+    """Units of mirrored images by pretraining and chunk, for the backbones on which a model is trained on them."""
+    found = {}
+    asked = {model.backbone for model in plan.models if model.cell.finetune.mirror}
+    for backbone in plan.backbones.values():
+        if backbone.name in asked:
+            for c, chunk in enumerate(mirrored_chunks(plan)):
+                key = key_of("mirrored", backbone.name, backbone.key, plan.image_keys(chunk))
+                found[backbone.name, c] = Unit("mirrored", f"{backbone.name}.{c:04d}", key, len(chunk))
+    return found
+
+
+def mirrored_units_of(plan: Plan, model: Model) -> tuple[Unit, ...]:
+    """Features of the mirrored images that a model is trained on; none where it is not."""
+    if not model.cell.finetune.mirror:
+        return ()
+    return tuple(mirrored_units(plan)[model.backbone, c] for c in range(len(mirrored_chunks(plan))))
+
+
 def units_of_backbone(plan: Plan, pretraining: str) -> tuple[Unit, ...]:
     """Features of all images on one backbone."""
     return tuple(units(plan)[pretraining, c] for c in range(len(chunks(plan))))
 
 
 def _all(plan: Plan) -> list[Unit]:
-    return list(units(plan).values())
+    return [*units(plan).values(), *mirrored_units(plan).values()]
 
 
 def _settings(plan: Plan) -> dict[str, object]:
@@ -50,6 +81,7 @@ def _settings(plan: Plan) -> dict[str, object]:
                 "weights": backbone.source,
                 "weights_key": backbone.weights.key,
                 "preprocessing": backbone.weights.preprocessing.settings(),
+                **({} if backbone.before is None else {"before": backbone.before}),
             }
             for name, backbone in plan.backbones.items()
         }
@@ -57,9 +89,10 @@ def _settings(plan: Plan) -> dict[str, object]:
 
 
 def _cost(size: Size) -> StageCost:
-    count = size.backbones * ceil(size.images / CHUNK)
-    passes = size.backbones * size.images
-    written = size.images * sum(size.features) * FEATURE_BYTES + count * FILE_BYTES
+    images = size.images * (1 + (size.train_share if size.mirror else 0))
+    count = size.backbones * ceil(images / CHUNK)
+    passes = size.backbones * images
+    written = images * sum(size.features) * FEATURE_BYTES + count * FILE_BYTES
     return StageCost("features", count, passes, passes * size.mean_flops, bytes=written)
 
 
@@ -67,11 +100,14 @@ def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Ite
     for (backbone, c), unit in units(plan).items():
         if unit in missing:
             yield FeaturesPiece(backbone, chunks(plan)[c], unit)
+    for (backbone, c), unit in mirrored_units(plan).items():
+        if unit in missing:
+            yield FeaturesPiece(backbone, mirrored_chunks(plan)[c], unit, mirror=True)
 
 
 STAGE = Stage(
     name="features",
-    tables=("features",),
+    tables=("features", "mirrored"),
     made_from=("images",),
     units=_all,
     inputs=no_inputs(_all),
@@ -91,6 +127,8 @@ class FeaturesPiece:
     backbone: str
     images: tuple[int, ...]
     unit: Unit
+    mirror: bool = False
+    """Whether the images are turned left to right."""
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -99,7 +137,10 @@ class FeaturesPiece:
 
     def compute(self, loaded: Loaded) -> Iterator[UnitRows]:
         """Run the backbone on the images."""
-        features = loaded.evaluator(self.backbone).features(loaded.inputs(self.backbone, self.images)).numpy()
+        inputs = loaded.inputs(self.backbone, self.images)
+        if self.mirror:
+            inputs = inputs[:, :, ::-1]
+        features = loaded.evaluator(self.backbone).features(inputs).numpy()
         check_finite(features, f"features of the backbone {self.backbone}", loaded.ids(self.images))
         yield UnitRows(
             self.unit,

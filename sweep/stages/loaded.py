@@ -20,6 +20,8 @@ KEPT_BACKBONES = 2
 """Backbones that a worker keeps: those of a usual study, whose pieces of work ask for them in turn."""
 KEPT_READOUTS, KEPT_BLOCKS, KEPT_LEVELS = 256, 8, 4
 """Readouts, blocks of readouts, and features of unmasked or wholly masked images that a worker keeps."""
+HEAD_BYTES = 2**28
+"""Weights of deeper heads that a worker keeps; prepared for the passes they take several times as much."""
 
 Reference = Any
 """Something in the memory that all workers share; `Loaded.get` resolves it."""
@@ -59,6 +61,8 @@ class ModelRef:
     """The model's row in the table `models`, which names the weights."""
     stored: bool = True
     """Whether there is such a row; a model that could not be finetuned only keeps its place among others."""
+    is_deep: bool = False
+    """Whether it has a head deeper than a readout."""
 
 
 class Loaded:
@@ -70,7 +74,8 @@ class Loaded:
         self.network = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._load_network)
         self.permuted_network = functools.lru_cache(maxsize=1)(self._permute)
         self.evaluator = functools.lru_cache(maxsize=KEPT_BACKBONES)(self._make_evaluator)
-        self.readout = functools.lru_cache(maxsize=KEPT_READOUTS)(self._load_readout)
+        self._readout = functools.lru_cache(maxsize=KEPT_READOUTS)(self._load_trained)
+        self._heads: dict[ModelRef, Any] = {}
         self.readouts = functools.lru_cache(maxsize=KEPT_BLOCKS)(self._side_by_side)
         self.unmasked = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_unmasked)
         self.all_removed = functools.lru_cache(maxsize=KEPT_LEVELS)(self._compute_all_removed)
@@ -138,8 +143,13 @@ class Loaded:
 
     def _side_by_side(self, models: tuple[ModelRef, ...]) -> Any:
         """The readouts of `models`; zeros keep the place of those that are not stored."""
-        from sweep.numerics.evaluation import Readouts
+        from sweep.numerics.evaluation import OneByOne, Readouts
         from sweep.numerics.readout import Readout
+
+        if any(model.is_deep for model in models):
+            return OneByOne(
+                [functools.partial(self.readout, model) if model.stored else None for model in models]
+            )
 
         stored = {model: self.readout(model) for model in models if model.stored}
         features = len(next(iter(stored.values())).kernel)
@@ -150,10 +160,20 @@ class Loaded:
             ]
         )
 
-    def _load_readout(self, model: ModelRef) -> Any:
-        from sweep.numerics.readout import Readout
+    def readout(self, model: ModelRef) -> Any:
+        """The readout or the deeper head of a model; those used last are kept."""
+        if not model.is_deep:
+            return self._readout(model)
+        head = self._heads.pop(model, None) or self._load_trained(model)
+        self._heads[model] = head
+        while len(self._heads) > 1 and sum(one.bytes for one in self._heads.values()) > HEAD_BYTES:
+            del self._heads[next(iter(self._heads))]
+        return head
 
-        return Readout.from_bytes(self.store.read_weights(model.unit))
+    def _load_trained(self, model: ModelRef) -> Any:
+        from sweep.numerics.head import trained_of
+
+        return trained_of(self.store.read_weights(model.unit))
 
 
 class ReferenceEngine:

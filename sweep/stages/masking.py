@@ -239,7 +239,7 @@ def _cost(size: Size) -> StageCost:
         "masking",
         count,
         passes,
-        passes * size.mean_flops + imputed,
+        passes * size.mean_flops + imputed + size.models * evaluated * size.head_flops,
         size.models * evaluated * size.readout_flops,
         size.masks * size.models * size.levels * size.fills * row_bytes + count * FILE_BYTES,
     )
@@ -377,11 +377,11 @@ class MaskedPiece:
         rows_of = self._cell if cells else self._image_rows
         problems: list[str] = []
         for block in self.blocks:
-            # By level: (destination, image, class), one matrix product for all destinations.
+            # By level: (destination, image, class), for readouts by one matrix product for all destinations.
             logits = {}
             if levels:
-                readouts = loaded.readouts(block.destinations)
-                logits = {level: readouts.logits(one) for level, one in zip(levels, features, strict=True)}
+                answered = loaded.readouts(block.destinations).of_levels(features)
+                logits = dict(zip(levels, answered, strict=True))
             for one in block.wanted:
                 tables = []
                 try:

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from itertools import pairwise
 from math import prod
 
-from sweep.lrp import Network, composite
+from sweep.lrp import Network
 from sweep.lrp.layers import WEIGHTED
 from sweep.lrp.rules import ONES, PLAIN, Rule
 from sweep.numerics.masking import removed_count
 from sweep.plan import Model, Plan
 from sweep.stages import attributions, features, masking, randomized, relevance, similarity
-from sweep.stages.loaded import KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
+from sweep.stages.loaded import HEAD_BYTES, KEPT_BACKBONES, KEPT_BLOCKS, KEPT_LEVELS, KEPT_READOUTS
+from sweep.stages.outlines import Outline, outlines
 from sweep.study import LrpAttribution
 
 VALUE = 4
@@ -34,19 +35,25 @@ LRP_BYTES = 2.0**30
 """What a pass of the LRP engine aims for, as in sweep.lrp.engine."""
 FACTORS = 8
 """Winograd's factors of a kernel and of its transpose, in kernels."""
+TRAINED_COPIES = 8
+"""Copies of a deeper head while it is trained: weights in two forms, gradients, Adam's moments, the best so far, a checkpoint."""
 FORWARD_FACTORS = 4
 """Winograd's factors of a kernel of the forward pass, in kernels."""
 
 
 def worker_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
     """Bytes of memory that a worker of the study needs; `networks` are the backbones."""
-    weights = sorted((_weights(plan, network) for network in networks.values()), reverse=True)
+    weights = sorted(
+        (_weights(plan, one) for one in {id(one.trunk): one for one in outlines(plan, networks)}.values()),
+        reverse=True,
+    )
     processes = 2 if plan.study.relevance.engine == "innvestigate" else 1
     return int(
         PROCESS_BYTES * processes
         + sum(weights[:KEPT_BACKBONES])
         + (weights[0] if randomized.draws(plan) else 0)
         + _readouts(plan, networks)
+        + _heads(plan, networks)
         + _stages(plan, networks)
     )
 
@@ -73,10 +80,17 @@ def trains_within(plan: Plan, networks: Mapping[str, Network]) -> bool:
 def trial_bytes(plan: Plan, networks: Mapping[str, Network]) -> int:
     """Bytes that a Tune trial needs: the features as stored, split and standardised, and the copies on the way."""
     largest = max(prod(network.output_shape) for network in networks.values())
-    return int(PROCESS_BYTES + 4 * VALUE * len(plan.images.ids) * largest)
+    rows = len(plan.images.ids) * (2 if any(model.cell.finetune.mirror for model in plan.models) else 1)
+    heads = [one for one in outlines(plan, networks) if one.is_deep]
+    batch = max(model.cell.finetune.batch_size for model in plan.models)
+    training = [
+        TRAINED_COPIES * one.head_bytes + PASS_COPIES * VALUE * batch * sum(map(prod, one.head.shapes))
+        for one in heads
+    ]
+    return int(PROCESS_BYTES + 4 * VALUE * rows * largest + max(training, default=0))
 
 
-def _weights(plan: Plan, network: Network) -> float:
+def _weights(plan: Plan, one: Outline) -> float:
     """A backbone's kernels: plain for the forward pass, and as the rules modify them."""
     forward = FORWARD_FACTORS if plan.study.convolutions == "winograd" else 1
     levels = attributions.levels(plan).values()
@@ -85,8 +99,8 @@ def _weights(plan: Plan, network: Network) -> float:
     copies = forward + (len(further) < len(levels))
     kernels = 0.0
     for given in (plan.study.relevance.composite, *further):
-        rules = composite(given).rules(network.layers, plan.study.relevance.bias, network.reads)
-        for layer, rule in zip(network.layers, rules, strict=True):
+        rules, _ = one.rules(given, plan.study.relevance.bias)
+        for layer, rule in zip(one.trunk.layers, rules, strict=True):
             if isinstance(layer, WEIGHTED):
                 kernels += layer.kernel.size * (1 + copies + _modified(rule))
         copies = 0
@@ -111,7 +125,15 @@ def _readouts(plan: Plan, networks: Mapping[str, Network]) -> float:
     return sum(single[:KEPT_READOUTS]) + sum(together[:KEPT_BLOCKS]) + together[0]
 
 
+def _heads(plan: Plan, networks: Mapping[str, Network]) -> float:
+    """Deeper heads as they are kept, each with what is prepared of it for passes and relevance."""
+    each = [one.head_bytes for one in outlines(plan, networks) if one.is_deep for _ in one.models]
+    return (1 + FORWARD_FACTORS + FACTORS) * min(sum(each), HEAD_BYTES + max(each, default=0))
+
+
 def _readout(networks: Mapping[str, Network], model: Model) -> float:
+    if model.cell.finetune.is_deep:
+        return 0.0
     return VALUE * prod(networks[model.backbone].output_shape) * len(model.classes)
 
 

@@ -42,6 +42,7 @@ def _cost(size: Size) -> StageCost:
     return StageCost(
         "predictions",
         size.models,
+        pass_flops=size.models * size.images * size.head_flops,
         other_flops=size.models * size.images * size.readout_flops,
         bytes=rows * ROW_BYTES["predictions"] + size.models * FILE_BYTES,
     )

@@ -63,8 +63,9 @@ def cost_of(stage: str, size: Size, times: int) -> StageCost:
     count = times * size.models * ceil(size.mapped / CHUNK)
     per_image = size.backbones * size.passes_per_image + size.models * size.passes_per_map
     passes = times * size.mapped * per_image
+    in_heads = times * size.mapped * size.models * size.head_relevance_flops
     written = times * size.models * size.mapped * size.pixels * MAP_BYTES + count * FILE_BYTES
-    return StageCost(stage, count, passes, passes * size.mean_flops, bytes=written)
+    return StageCost(stage, count, passes, passes * size.mean_flops + in_heads, bytes=written)
 
 
 def _pieces(plan: Plan, store: Store, missing: set[Unit], ranker: Ranker) -> Iterator["RelevancePiece"]:
@@ -81,7 +82,7 @@ def pieces_of(
     """Pieces of work for maps of all models, or, with a `draw`, of the models with their weights permuted.
 
     With a `level` of the factor attribution, its name first, they are made by that. `unit_of` names the unit of a model and a chunk of images; those that are `missing` are made. Models that share a
-    backbone share a piece, so that they share its forward pass. iNNvestigate shares nothing and starts a process for each
+    backbone and are as deep share a piece, so that they share its forward pass. iNNvestigate shares nothing and starts a process for each
     model: there the pieces of a model follow each other.
     """
     settings = plan.study.relevance
@@ -90,7 +91,10 @@ def pieces_of(
     together = settings.engine == "sweep" or not by_lrp
     for backbone in plan.backbones:
         own = [model for model in plan.present if model.backbone == backbone]
-        for models in [own] if together else [[model] for model in own]:
+        depths: dict[tuple[int, ...], list[Model]] = {}
+        for model in own:
+            depths.setdefault(model.cell.finetune.hidden, []).append(model)
+        for models in depths.values() if together else [[model] for model in own]:
             for c, chunk in enumerate(chunks(plan)):
                 wanted = [model for model in models if unit_of(model, c) in missing]
                 if wanted:
@@ -189,10 +193,10 @@ class RelevancePiece:
 
     def _maps(self, loaded: Loaded) -> Iterator[tuple[Any, Any]]:
         """Maps (image, height, width) and logits (image, class) of each model."""
-        from sweep.lrp import shared_relevance
+        from sweep.lrp import Network, shared_relevance
         from sweep.models.network import joined
         from sweep.numerics.evaluation import Evaluator
-        from sweep.numerics.readout import Readout
+        from sweep.numerics.head import trained_by
 
         inputs = loaded.inputs(self.backbone, self.images)
         network, heads = self._networks(loaded)
@@ -200,12 +204,22 @@ class RelevancePiece:
         if self.level and not isinstance(self.level[1], LrpAttribution):
             from sweep.attribution.maps import attribution_maps
             from sweep.attribution.subject import Subject
+            from sweep.models.network import split_last
 
             image_keys = [loaded.context.image_keys[index] for index in self.images]
             model_keys = [model.key for model in self.models]
-            subject = Subject(network, heads, inputs, targets, image_keys, model_keys)
             filled = partial(loaded.filled, self.backbone, self.images)
-            yield from zip(attribution_maps(self.level[1], subject, filled), subject.logits, strict=True)
+            if isinstance(
+                heads[0], Network
+            ):  # each continues the network in its own way, so they share nothing
+                subjects = [
+                    Subject(*split_last(joined(network, head)), inputs, own[None], image_keys, [key])
+                    for head, own, key in zip(heads, targets, model_keys, strict=True)
+                ]
+            else:
+                subjects = [Subject(network, heads, inputs, targets, image_keys, model_keys)]
+            for subject in subjects:
+                yield from zip(attribution_maps(self.level[1], subject, filled), subject.logits, strict=True)
         elif self.engine == "innvestigate":
             plain = self.permutation is None
             evaluator = loaded.evaluator(self.backbone) if plain else Evaluator(network)
@@ -213,7 +227,7 @@ class RelevancePiece:
             for model, head, own in zip(self.models, heads, targets, strict=True):
                 of = (model, self.permutation, self.level and self.level[0])
                 maps = loaded.reference.maps(of, joined(network, head), self.composite, inputs, own)
-                yield maps, Readout(head.kernel, head.bias).logits(features)
+                yield maps, trained_by(head).logits(features)
         else:
             yield from zip(
                 *shared_relevance(
@@ -230,18 +244,16 @@ class RelevancePiece:
             )
 
     def _networks(self, loaded: Loaded) -> tuple[Any, list[Any]]:
-        """The backbone, and the readout of each model as a layer; with their weights permuted where that is asked."""
-        from sweep.lrp import Dense
+        """The backbone, and the readout or head of each model; with their weights permuted where that is asked."""
+        from sweep.numerics.head import layers_of
 
-        readouts = [loaded.readout(model) for model in self.models]
-        heads = [Dense(kernel=readout.kernel, bias=readout.bias) for readout in readouts]
+        heads = [layers_of(loaded.readout(model)) for model in self.models]
         if self.permutation is None:
             return loaded.network(self.backbone), heads
-        from sweep.numerics.permutation import READOUT, permuted_layer
+        from sweep.numerics.permutation import permuted_head
 
         draw = self.permutation.draw
         backbone = loaded.permuted_network(self.backbone, self.permutation.backbone_key, draw)
         return backbone, [
-            permuted_layer(head, model.key, draw, READOUT)
-            for model, head in zip(self.models, heads, strict=True)
+            permuted_head(head, model.key, draw) for model, head in zip(self.models, heads, strict=True)
         ]

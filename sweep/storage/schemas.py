@@ -40,6 +40,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("features", pa.list_(_F), "flattened output of the backbone's last pooling layer"),
         ]
     ),
+    "mirrored": pa.schema(
+        [
+            _field("pretraining", _S, "the frozen part, by name"),
+            _field("image_id", _S, "the image that was mirrored, one of the training split"),
+            _field("features", pa.list_(_F), "flattened output of the frozen part for its mirror image"),
+        ]
+    ),
     "models": pa.schema(
         [
             _field("model_id", _S, "readable name: the factor levels joined by '-'"),

@@ -41,6 +41,12 @@ class Unit:
     """Hash of everything that determines the rows."""
     rows: int
     """How many rows the unit has."""
+    may_have_fewer: bool = False
+    """Whether it may also have fewer, but for none."""
+
+    def fits(self, rows: int) -> bool:
+        """Whether it can have so many rows."""
+        return rows == self.rows or (self.may_have_fewer and 0 < rows < self.rows)
 
     @property
     def name(self) -> str:
@@ -84,7 +90,7 @@ class Store:
 
         Raises WorkError where the rows are not what was planned, StoreError where the store keeps refusing.
         """
-        if rows.num_rows != unit.rows:
+        if not unit.fits(rows.num_rows):
             raise WorkError(f"{unit.path}: {rows.num_rows} rows were computed where {unit.rows} were planned")
         noted = None if parts is None else json.dumps(asdict(parts), separators=(",", ":"))
         self.files.write(unit.path, sealed(rows.cast(schema), unit.path, noted))
@@ -238,7 +244,7 @@ class Store:
 
     def _opened(self, unit: Unit) -> pq.ParquetFile:
         file = opened(self.files.read(unit.path), unit.path, unit.table)
-        if file.metadata.num_rows != unit.rows:
+        if not unit.fits(file.metadata.num_rows):
             raise BrokenSeal(f"has {file.metadata.num_rows} rows where {unit.rows} were planned")
         return file
 

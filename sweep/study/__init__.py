@@ -1,6 +1,7 @@
 """The study file: the scientific settings of a sweep, checked as a whole before anything runs."""
 
 from sweep.study.attribution import Attribution, LrpAttribution
+from sweep.study.finetune import Finetune
 from sweep.study.masking import SOURCELESS, Masking
 from sweep.study.pretraining import Pretraining, on_pixel_scale
 from sweep.study.reading import Study, load_study, parse_study, read_study
@@ -8,7 +9,6 @@ from sweep.study.relevance import RelevanceImages
 from sweep.study.settings import (
     Cell,
     Dataset,
-    Finetune,
 )
 
 __all__ = [

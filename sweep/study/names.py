@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from sweep.keys import key_of
 from sweep.storage.schemas import SCHEMAS
 
 RESERVED = frozenset(
@@ -29,9 +30,20 @@ RESERVED = frozenset(
         "batch_size",
         "learning_rate",
         "standardize",
+        "from",
+        "hidden",
+        "learning_rate_schedule",
+        "patience",
+        "mirror",
     }
 )
 """Names that no factor and no label can have, in lower case."""
+
+
+def file_safe(name: str) -> str:
+    """A name as part of a file's; where characters had to go, with what tells it from others that look the same then."""
+    safe = re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+    return safe if safe == name else f"{safe}_{key_of(name)[:6]}"
 
 
 def folded(name: str) -> str:

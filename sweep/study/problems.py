@@ -72,6 +72,7 @@ def _suggestion(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
         block = field.annotation if field else None
         if not (isinstance(block, type) and issubclass(block, BaseModel)):
             return ""
-    near = difflib.get_close_matches(str(place[-1]), block.model_fields, n=1)
-    known = ", ".join(block.model_fields)
+    names = [field.alias or name for name, field in block.model_fields.items()]
+    near = difflib.get_close_matches(str(place[-1]), names, n=1)
+    known = ", ".join(names)
     return f"; did you mean '{near[0]}'?" if near else f"; known here: {known}"

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from sweep.study.attribution import AttributionLevel, LrpAttribution, checked_levels
 from sweep.study.base import Settings
+from sweep.study.finetune import Finetune, FinetuneOverrides
 from sweep.study.masking import Masking
-from sweep.study.names import bad_names
+from sweep.study.names import bad_names, file_safe
 from sweep.study.pretraining import LevelName, Pretraining
 from sweep.study.problems import refuse
 from sweep.study.relevance import Relevance
 
-Epochs = Annotated[int, Field(ge=1, le=2**31 - 1)]
 INT64 = 2**63 - 1
 """The largest whole number that tables and queries hold."""
 
@@ -38,34 +38,6 @@ class Dataset(Settings):
     """Chooses which images are held back."""
     white: Annotated[float, Field(gt=0)] | None = None
     """Pixel value that is white, as in 4095 for data of 12 bits; by default the largest that a file's type holds."""
-
-
-class Finetune(Settings):
-    """How each readout is trained on the frozen backbone's features."""
-
-    epochs: Epochs = 25
-    """How often every training image is seen."""
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Images in a step of training."""
-    learning_rate: Annotated[float, Field(gt=0)] = 0.001
-    """Step size of Adam (Kingma & Ba 2015)."""
-    standardize: bool = True
-    """Train on z-scored features (statistics of the training split), then fold the scaling into the weights."""
-
-
-class FinetuneOverrides(Settings):
-    """What a level of a further factor changes in `finetune`."""
-
-    epochs: Epochs | None = None
-    batch_size: Annotated[int, Field(ge=1)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    standardize: bool | None = None
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> "FinetuneOverrides":
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("this level changes nothing; name the finetune settings it overrides")
-        return self
 
 
 class Factors(BaseModel):
@@ -226,6 +198,16 @@ class StudySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _own_readouts_are_not_trained(self) -> "StudySettings":
+        own = [name for name, level in self.factors.pretraining.items() if level.readout == "own"]
+        for name in ("from_layer", "hidden", "mirror", "patience"):
+            if own and name in self.finetune.model_fields_set:
+                said = type(self.finetune).model_fields[name].alias or name
+                why = f"the level {own[0]} of pretraining brings its readout along, and nothing is trained; leave this out"
+                refuse((("finetune", said), why))
+        return self
+
+    @model_validator(mode="after")
     def _composite_is_said_once(self) -> "StudySettings":
         first = next(iter(self.factors.attribution.values()), None)
         if isinstance(first, LrpAttribution) and first.composite != self.relevance.composite:
@@ -248,7 +230,7 @@ class StudySettings(Settings):
         for name, levels in self.factors.extra.items():
             seen: dict[Finetune, str] = {}
             for level, changes in levels.items():
-                settings = self.finetune.model_copy(update=changes.model_dump(exclude_none=True))
+                settings = self.finetune.model_copy(update=changes.changes)
                 other = seen.setdefault(settings, level)
                 if other != level:
                     why = f"the levels {other} and {level} come to the same settings; remove or change one of them"
@@ -256,14 +238,26 @@ class StudySettings(Settings):
         refuse(*found)
         return self
 
-    def backbones(self) -> dict[str, Pretraining]:
-        """Every backbone by name: each level of pretraining, and one per task and seed where its path holds them."""
-        factors = self.factors
+    def backbone_of(self, cell: Cell) -> str:
+        """Name of the frozen part that a model stands on: the level's, with the task and the seed that its path holds.
+
+        Where training begins before the readout, the layer's name is part of it.
+        """
+        level = self.factors.pretraining[cell.pretraining].named(cell.pretraining, cell.task, cell.seed)
+        return (
+            level
+            if cell.finetune.from_layer is None
+            else f"{level}-from-{file_safe(cell.finetune.from_layer)}"
+        )
+
+    def backbones(self) -> dict[str, tuple[Pretraining, str | None]]:
+        """Every frozen part by name: its level of pretraining, and the layer before which it ends, where it is not whole."""
         return {
-            level.named(name, task, seed): level.filled(task, seed)
-            for name, level in factors.pretraining.items()
-            for task in factors.task
-            for seed in factors.seed
+            self.backbone_of(cell): (
+                self.factors.pretraining[cell.pretraining].filled(cell.task, cell.seed),
+                cell.finetune.from_layer,
+            )
+            for cell in self.cells()
         }
 
     def cells(self) -> Iterator[Cell]:
@@ -274,7 +268,7 @@ class StudySettings(Settings):
                 chosen = dict(zip(extra, levels, strict=True))
                 changes: dict[str, Any] = {}
                 for factor, level in chosen.items():
-                    changes |= extra[factor][level].model_dump(exclude_none=True)
+                    changes |= extra[factor][level].changes
                 yield Cell(
                     model_id="-".join([pretraining, task, *levels, f"s{seed}"]),
                     pretraining=pretraining,

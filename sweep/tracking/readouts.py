@@ -14,6 +14,7 @@ from sweep.tracking.faults import fault_of
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from sweep.numerics.head import Head
     from sweep.numerics.readout import Readout
 
 READOUT = "readout.npz"
@@ -22,7 +23,7 @@ SHA256_TAG, ADDRESS_TAG = "sweep.weights_sha256", "sweep.weights"
 """The weights' digest, and where the store has them."""
 
 
-def load_readout(run_id: str, uri: str | None = None) -> "Readout":
+def load_readout(run_id: str, uri: str | None = None) -> "Readout | Head":
     """The readout of a finished model, from its MLflow run's artifacts or, where those lack it, from the store.
 
     `uri` is the tracking server's, by default MLFLOW_TRACKING_URI. The weights are those of the study: on the same
@@ -31,7 +32,7 @@ def load_readout(run_id: str, uri: str | None = None) -> "Readout":
     """
     from mlflow import MlflowClient
 
-    from sweep.numerics.readout import Readout
+    from sweep.numerics.head import trained_of
 
     server = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not server:
@@ -56,7 +57,7 @@ def load_readout(run_id: str, uri: str | None = None) -> "Readout":
     found = hashlib.sha256(content).hexdigest()
     if found != tags[SHA256_TAG]:
         raise WorkError(f"run {run_id}: its weights have SHA-256 {found}, recorded was {tags[SHA256_TAG]}")
-    return Readout.from_bytes(content)
+    return trained_of(content)
 
 
 def _attached(client: "MlflowClient", run_id: str) -> bytes | None:

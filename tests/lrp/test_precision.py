@@ -14,7 +14,7 @@ from sweep.lrp.precision import ONEDNN_MODE, full_precision
 from sweep.lrp.program import program_of
 from sweep.numerics import readout as training
 from sweep.numerics.evaluation import Evaluator, Readouts
-from sweep.numerics.readout import Readout, ReadoutTraining
+from sweep.numerics.readout import Examples, Readout, ReadoutTraining
 from sweep.study import Finetune
 from tests.lrp.nets import small
 
@@ -109,7 +109,7 @@ def test_readouts_answer_and_learn_in_full_precision(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training, "_jitted", noted)
     labels = np.array([0, 1, 0, 1])
     features = np.arange(12, dtype=np.float32).reshape(4, 3)
-    ReadoutTraining(features, labels, np.arange(4) == 3, 2, Finetune(), "key").epoch()
+    ReadoutTraining(Examples(features, labels, np.arange(4) == 3), 2, Finetune(), "key").epoch()
     assert len(found) == 4
     assert set(found) == {(False, False)}
     assert state() == (True, True)

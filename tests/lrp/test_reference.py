@@ -25,7 +25,8 @@ from sweep.lrp import (
     ZeroPad,
     relevance,
 )
-from sweep.lrp.reference import Innvestigate, innvestigate_relevance, load_network, save_network
+from sweep.lrp.network_file import from_bytes, to_bytes
+from sweep.lrp.reference import Innvestigate, innvestigate_relevance
 from tests.lrp import nets, twin
 
 TOLERANCE = 1e-4
@@ -216,8 +217,7 @@ def test_settings_of_the_users_change_no_reference(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("build", [rich, residual, inverted])
 def test_networks_survive_the_journey(tmp_path: Path, build: Any) -> None:
     network = build(1)
-    save_network(tmp_path / "network.npz", network, {"preset": "preset_a"})
-    again, settings = load_network(tmp_path / "network.npz")
+    again, settings = from_bytes(to_bytes(network, {"preset": "preset_a"}))
     assert settings == {"preset": "preset_a"}
     assert again.shapes == network.shapes
     assert again.reads == network.reads

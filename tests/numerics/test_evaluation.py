@@ -89,7 +89,8 @@ def test_an_image_that_overflows_anywhere_inside_has_no_features_and_the_others_
         features = Evaluator(broken).features(inputs).numpy()
     assert np.isnan(features[2]).all()
     assert np.isfinite(features[sound]).all()
-    np.testing.assert_array_equal(features[sound], Evaluator(broken).features(inputs[sound]).numpy())
+    # Some processors round the sums of a batch of another size otherwise.
+    close(features[sound] / 1e20, Evaluator(broken).features(inputs[sound]).numpy() / 1e20)
     close(features[sound] / 1e20, forward(broken, inputs[sound]) / 1e20)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sweep.errors import WorkError
 from sweep.keys import generator
-from sweep.numerics.readout import Readout, ReadoutTraining
+from sweep.numerics.readout import Examples, Readout, ReadoutTraining
 from sweep.study import Finetune
 
 
@@ -27,7 +27,7 @@ def test_training_equals_keras_step_by_step(batch_size: int) -> None:
 
     features, labels, validation = problem()
     settings = Finetune(epochs=3, batch_size=batch_size, learning_rate=0.01, standardize=False)
-    training = ReadoutTraining(features, labels, validation, 5, settings, "key")
+    training = ReadoutTraining(Examples(features, labels, validation), 5, settings, "key")
     start = training.readout()
     rows = [training.epoch() for _ in range(3)]
 
@@ -59,7 +59,7 @@ def test_training_equals_keras_step_by_step(batch_size: int) -> None:
 
 def test_the_folded_readout_gives_the_accuracies_that_training_saw() -> None:
     features, labels, validation = problem()
-    training = ReadoutTraining(features, labels, validation, 5, Finetune(epochs=20), "key")
+    training = ReadoutTraining(Examples(features, labels, validation), 5, Finetune(epochs=20), "key")
     last = [training.epoch() for _ in range(20)][-1]
     readout = training.readout()
     correct = readout.logits(features).argmax(axis=1) == labels
@@ -73,7 +73,7 @@ def test_a_key_gives_one_training_and_another_key_another() -> None:
     features, labels, validation = problem()
 
     def train(key: str) -> Readout:
-        training = ReadoutTraining(features, labels, validation, 5, Finetune(epochs=2), key)
+        training = ReadoutTraining(Examples(features, labels, validation), 5, Finetune(epochs=2), key)
         training.epoch()
         training.epoch()
         return training.readout()
@@ -85,14 +85,16 @@ def test_a_key_gives_one_training_and_another_key_another() -> None:
 def test_a_training_that_runs_away_ends_with_its_epoch_and_the_remedy() -> None:
     features, labels, validation = problem()
     settings = Finetune(epochs=3, learning_rate=1e38, standardize=False)
-    training = ReadoutTraining(features, labels, validation, 5, settings, "key")
+    training = ReadoutTraining(Examples(features, labels, validation), 5, settings, "key")
     with pytest.raises(WorkError, match=r"after epoch \d the loss is .*; lower finetune\.learning_rate"):
         [training.epoch() for _ in range(3)]
 
 
 def test_weights_that_folding_carries_beyond_float32_are_not_given_out() -> None:
     features, labels, validation = problem()
-    training = ReadoutTraining(features * 1e-15, labels, validation, 5, Finetune(learning_rate=1e30), "key")
+    training = ReadoutTraining(
+        Examples(features * 1e-15, labels, validation), 5, Finetune(learning_rate=1e30), "key"
+    )
     training.epoch()
     with pytest.raises(WorkError, match="the trained weights are not finite"):
         training.readout()
@@ -110,7 +112,7 @@ def test_weights_that_folding_carries_beyond_float32_are_not_given_out() -> None
 def test_features_that_teach_nothing(spoil: Callable[[np.ndarray], np.ndarray], expected: str) -> None:
     features, labels, validation = problem()
     with pytest.raises(WorkError, match=expected):
-        ReadoutTraining(spoil(features), labels, validation, 5, Finetune(), "key")
+        ReadoutTraining(Examples(spoil(features), labels, validation), 5, Finetune(), "key")
 
 
 def test_bytes_round_trip_and_are_stable() -> None:

@@ -10,7 +10,8 @@ from sweep.models.network import backbone_network
 from sweep.plan import make_plan
 from sweep.runs.speed import CALIBRATION
 from sweep.stages import STAGES, stage_costs
-from sweep.stages.cost import Speed, gpu_speed, relevance_passes, scaled, size_of
+from sweep.stages.cost import Speed, gpu_speed, scaled, size_of
+from sweep.stages.flops import relevance_passes
 from tests.studies import SmallStudy, narrow_layers, sweep
 
 DEMO = Path(__file__).resolve().parents[2] / "studies" / "demo.yaml"
