@@ -37,7 +37,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A finished study of eight models, 2 backbones x 1 task x 2 seeds x 2 schedules: its tables, what was printed."""
     folder = tmp_path_factory.mktemp("notebooks")
     study = write_small_study(folder)
-    study.changed(factors={"task": ["identity"], "schedule": {"short": {"epochs": 2}, "long": {"epochs": 4}}})
+    schedule = {"short": {"epochs": 2}, "long": {"epochs": 4}}
+    attribution = {"lrp": "preset_a_flat", "gradient": "gradient"}
+    study.changed(factors={"task": ["identity"], "schedule": schedule, "attribution": attribution})
     run_in_process(make_plan(study.path), Store(str(folder / "results" / "small")))
     done = sweep("run", study.path, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -84,8 +86,13 @@ def figures(notebook: Any) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["01_first_look", "02_paper_figures", "03_your_own_factors"]
+def test_there_are_four() -> None:
+    assert [path.stem for path in NOTEBOOKS] == [
+        "01_first_look",
+        "02_paper_figures",
+        "03_your_own_factors",
+        "04_attributions_and_depths",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -136,6 +143,16 @@ def test_a_factor_of_ones_own(results: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "Factors of its own: schedule" in shown
     assert "other_schedule, same_init, same_task_same_pretraining" in shown
     for words in ("other_pretraining_schedule", "schedule=short", "[long, short]"):
+        assert words in shown
+
+
+def test_attributions_and_depths(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = executed("04_attributions_and_depths", results, monkeypatch)
+    shown = printed(notebook)
+    assert figures(notebook) == 1
+    assert "Attributions: lrp, gradient" in shown
+    assert "Factors of training: schedule" in shown
+    for words in ("By level of schedule", "schedule=short", "other_schedule", "transfer_low"):
         assert words in shown
 
 

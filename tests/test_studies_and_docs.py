@@ -40,6 +40,17 @@ def test_the_study_of_schedules_needs_nothing_from_outside_either() -> None:
     assert {model.cell.extra["schedule"] for model in plan.models} == {"short", "long"}
 
 
+def test_the_study_of_depths_trains_three_heads_on_two_parts_of_each_network() -> None:
+    plan = make_plan(ROOT / "studies" / "depths.yaml")
+    assert len(plan.models) == 18
+    assert [(name, one.before) for name, one in plan.backbones.items()] == [
+        ("objects", None),
+        ("objects-from-block5_conv1", "block5_conv1"),
+        ("faces", None),
+        ("faces-from-block5_conv1", "block5_conv1"),
+    ]
+
+
 def test_the_study_of_controls_has_maps_of_permuted_networks() -> None:
     plan = make_plan(ROOT / "studies" / "sanity-check.yaml")
     rows = rows_of_tables(plan)

@@ -20,10 +20,12 @@ these settings existed stay as they were."""
 def _said(settings: BaseModel, values: dict[str, Any]) -> dict[str, Any]:
     """Values of settings as they stand in a study file, without defaults of LATER."""
     fields = type(settings).model_fields
+    left_out = {name for name in LATER if getattr(settings, name) == fields[name].default}
+    left_out |= {alias for name in left_out if (alias := fields[name].alias)}
     return {
-        fields[name].alias or name: value
+        fields[name].alias or name if name in fields else name: value
         for name, value in values.items()
-        if name not in LATER or getattr(settings, name) != fields[name].default
+        if name not in left_out
     }
 
 
