@@ -3,8 +3,9 @@
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -44,6 +45,9 @@ class Answers:
     store: Store
     missing: Sequence[str] = ()
     """What the study lacks, in sentences; nothing where it is complete."""
+    _turn: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
+    """Held while a query runs: whoever draws, and whoever asks ahead (`sweep.report.ahead`), share one session."""
+    _known: dict[Any, pa.Table] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def paper_fill(self) -> str:
@@ -238,7 +242,11 @@ class Answers:
         return [row for row in rows if (row["fill"], row["control"]) == chosen]
 
     def _ask(self, query: str, **settings: Value) -> pa.Table:
-        return self._session.run(query, settings)
+        asked = (query, *sorted(settings.items()))
+        with self._turn:
+            if asked not in self._known:
+                self._known[asked] = self._session.run(query, settings)
+            return self._known[asked]
 
     @cached_property
     def _session(self) -> QuerySession:

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweep import __version__
 from sweep.analysis.provenance import code_commit, environment, study_sha256
 from sweep.plan import Gaps, Plan
+from sweep.report.ahead import asked_ahead
 from sweep.report.answers import LOG, Answers
 from sweep.report.exhibits import Exhibit, exhibits, fills, preference_names
 from sweep.report.page_tables import (
@@ -63,7 +64,8 @@ PAGE = "report/index.html"
 
 def write_report(answers: Answers) -> dict[str, bytes]:
     """Draw a study's figures, make its page and store both; returns each file's content by its path."""
-    drawn = exhibits(answers)
+    with asked_ahead(answers):
+        drawn = exhibits(answers)
     files = {path: content for exhibit in drawn.values() for path, content in exhibit.files.items()}
     files[PAGE] = page(answers, drawn).encode()
     write_files(answers.store, files)
