@@ -14,6 +14,10 @@ AIMS: Mapping[str, tuple[str, str]] = {
         "masking, 20 models: Keras predict per source, destination, level / ours",
         "at least 8",
     ),
+    "heads_over_floor": (
+        "masking with ten deep heads: time / unmasked passes of trunk and heads",
+        "at most 1.15",
+    ),
     "finetune_speedup": (
         "finetuning, 10 models: Keras fit through the frozen backbone / ours",
         "at least 20",
@@ -111,6 +115,31 @@ def _masking(part: Mapping[str, Any]) -> str:
                 "ratio",
                 "predicted classes that agree",
                 "sweep / its backbone passes",
+            ),
+            [
+                [
+                    f"{part['obvious_seconds']:.1f}",
+                    f"{part['ours_seconds']:.2f}",
+                    f"{part['speedup']:.1f}",
+                    f"{part['predictions_that_agree']:.2%}",
+                    f"{part['over_floor']:.2f}",
+                ]
+            ],
+        )
+    )
+
+
+def _depths(part: Mapping[str, Any]) -> str:
+    return (
+        "## Deeper heads\n\n`benchmarks/depths.py`: VGG-16 trained again from block5_conv1 on, "
+        f"{part['heads']} heads at {part['size']} px; the masks of one source at six levels on {part['images']} images.\n\n"
+        + _table(
+            (
+                "Keras predict, s",
+                "sweep, s",
+                "ratio",
+                "predicted classes that agree",
+                "sweep / unmasked passes of trunk and heads",
             ),
             [
                 [
@@ -268,6 +297,7 @@ _SECTIONS = {
     "relevance": _relevance,
     "resnet50": _resnet50,
     "masking": _masking,
+    "depths": _depths,
     "fills": _fills,
     "finetuning": _finetuning,
     "study": _study,

@@ -36,6 +36,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         "3",
     ),
     "masking": ("masking.py", "--images", "8"),
+    "depths": ("depths.py",),
     "fills": ("fills.py",),
     "finetuning": ("finetuning.py", "--images", "64"),
     "study": ("study.py",),
@@ -68,6 +69,13 @@ def headline(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             "masking_speedup",
             ("keras_predict_seconds", own["obvious_seconds"]),
             ("sweep_seconds", own["ours_seconds"]),
+        )
+    if "depths" in parts:
+        own = parts["depths"]
+        ratio(
+            "heads_over_floor",
+            ("masked_seconds", own["ours_seconds"]),
+            ("floor_seconds", own["floor_seconds"]),
         )
     if "finetuning" in parts:
         own = parts["finetuning"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import common, finetuning, masking, study, zennit_peer
+from benchmarks import common, depths, finetuning, masking, study, zennit_peer
 from benchmarks.pages import AIMS, page
 from benchmarks.run import PARTS, RESULTS, headline
 from sweep.actors.ranks import Rankers
@@ -39,6 +39,12 @@ def test_masking_counts_its_passes_and_both_ways_give_the_same_classes() -> None
     assert found["predictions_that_agree"] == 1.0
     assert found["speedup"] == pytest.approx(found["obvious_seconds"] / found["ours_seconds"])
     assert found["ours_seconds"] > 0
+
+
+def test_deep_heads_give_the_classes_of_whole_networks() -> None:
+    found = depths.measure(SIZE, n_images=2, n_heads=2, rounds=1)
+    assert found["predictions_that_agree"] == 1.0
+    assert found["over_floor"] == pytest.approx(found["ours_seconds"] / found["floor_seconds"])
 
 
 def test_finetuning_multiplies_an_epoch_of_keras_by_their_number() -> None:
