@@ -10,6 +10,7 @@ import pytest
 from sweep.errors import InputError
 from sweep.parcel import pack
 from sweep.plan import Plan, make_plan
+from sweep.report.page import learned
 from sweep.stages import finetune
 from sweep.storage.store import Store
 from sweep.study import load_study
@@ -77,6 +78,23 @@ def test_every_file_travels_with_the_study(small_study: SmallStudy, tmp_path: Pa
     write_runs(tmp_path)
     files = pack(load_study(changed(small_study, OWN).path)).files
     assert sum("/runs/" in name for name in files) == 4
+
+
+def test_what_is_learned_is_told_as_nothing(small_study: SmallStudy, tmp_path: Path) -> None:
+    write_runs(tmp_path)
+    plan = make_plan(changed(small_study, OWN).path)
+    assert learned(plan).startswith("What is learned: nothing, as the networks bring their readouts along.")
+
+
+@pytest.mark.parametrize("changes", [{"from": "conv"}, {"hidden": [4]}, {"mirror": True}, {"patience": 2}])
+def test_settings_of_training_that_never_happens_are_refused(
+    small_study: SmallStudy, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    write_runs(tmp_path)
+    with pytest.raises(
+        InputError, match=rf"finetune\.{next(iter(changes))}: the level own of pretraining brings"
+    ):
+        make_plan(changed(small_study, OWN).changed(finetune=changes).path)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def asked(plan: Plan) -> list[str]:
     )
     return [
         f"{len(plan.models):,} models: every combination of {', '.join(named)} with "
-        f"{_counted(len(factors.seed), 'initialisation')} each. All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned.",
+        f"{_counted(len(factors.seed), 'initialisation')} each. {learned(plan)}",
         f"{len(plan.images.ids):,} images of {study.dataset.source} at {study.dataset.input_size} pixels, "
         f"{held:,} of them held back from training. {len(plan.selected):,} images get relevance maps ({composite}) and masks.",
         f"Each of {len(plan.models):,} models, as a source of masks, masks the input of each of {len(plan.models):,} destination models, "
@@ -172,6 +172,25 @@ def asked(plan: Plan) -> list[str]:
             else []
         ),
     ]
+
+
+def learned(plan: Plan) -> str:
+    """What of the networks is trained, in a sentence."""
+    parts: dict[str, None] = {}
+    for model in plan.models:
+        finetune = model.cell.finetune
+        if plan.study.factors.pretraining[model.cell.pretraining].readout == "own":
+            parts["nothing, as the networks bring their readouts along"] = None
+            continue
+        before = f"all layers from {finetune.from_layer} on" if finetune.from_layer else ""
+        units = (
+            f"new dense layers of {' and '.join(map(str, finetune.hidden))} units" if finetune.hidden else ""
+        )
+        parts[", ".join(filter(None, [before, units, "the readout" if before or units else ""]))] = None
+    if list(parts) == [""]:
+        return "All convolutional layers keep their pretrained weights; only the last layer, the readout, is learned."
+    told = [part or "only the last layer, the readout" for part in parts]
+    return f"What is learned: {'; or '.join(told)}. All layers before keep their pretrained weights."
 
 
 def _counted(number: int, thing: str) -> str:

@@ -27,7 +27,8 @@ class Checkpoint:
     """The checkpoint of one model."""
 
     def __init__(self, store: Store, model: Model) -> None:
-        self._store, self._path = store, f"{FOLDER}/{model.id}.{model.key}.npz"
+        self._store, self._model = store, model.id
+        self._path = f"{FOLDER}/{model.id}.{model.key}.npz"
         self._kept = time.monotonic()
 
     def restore(self, training: "HeadTraining") -> tuple[list[Any], "Head | None"]:
@@ -73,5 +74,7 @@ class Checkpoint:
         self._kept = time.monotonic()
 
     def remove(self) -> None:
-        """Remove it: the model is stored."""
-        self._store.files.delete(self._path)
+        """Remove it, as the model is stored, and those of the model as an earlier version of the study asked for it."""
+        for name in self._store.files.names(FOLDER):
+            if name.rsplit(".", 2)[0] == self._model:
+                self._store.files.delete(f"{FOLDER}/{name}")

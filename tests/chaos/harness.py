@@ -170,6 +170,7 @@ def assert_whole(plan: Plan, root: Path) -> None:
     assert [problem for problem in map(store.damage, units) if problem] == []
     others = {
         "weights",
+        "checkpoints",
         "figures",
         "report",
         "failures",

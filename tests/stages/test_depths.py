@@ -204,6 +204,10 @@ def test_queries_and_the_report_know_the_factor(finished: tuple[Plan, Store]) ->
     assert {row["relation"] for row in rows} >= {"other_depth"}
     write_report(answers_of(plan, store))
     page = Path(store.root, PAGE).read_text()
+    assert (
+        "What is learned: only the last layer, the readout; or new dense layers of 12 and 8 units, the readout; "
+        "or all layers from block5_conv2 on, the readout." in page
+    )
     for model_id in MODELS:
         assert model_id in page
 
@@ -240,18 +244,20 @@ def test_a_head_goes_on_from_its_checkpoint(
     for unit in [*features.units(plan).values(), *features.mirrored_units(plan).values()]:
         store.files.write(unit.path, full.read_file(unit.path))
     monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    store.files.write(f"{checkpoint.FOLDER}/{model_id}.0.npz", b"of an earlier version of the study")
+    store.files.write(f"{checkpoint.FOLDER}/another.0.npz", b"of another model")
     first = trainer_of(plan, store)
     first.begin(model_id)
     first.epoch()
     first.epoch()
-    assert store.files.names(checkpoint.FOLDER) == [f"{model_id}.{plan.model[model_id].key}.npz"]
+    assert f"{model_id}.{plan.model[model_id].key}.npz" in store.files.names(checkpoint.FOLDER)
     # The process is killed here; another one takes the model on.
     second = trainer_of(plan, store)
     second.begin(model_id)
     told = second.epoch()
     assert told["epoch"] == 3
     assert second.epoch()["done"]
-    assert not store.files.names(checkpoint.FOLDER)
+    assert store.files.names(checkpoint.FOLDER) == ["another.0.npz"]
     unit = finetune.model_units(plan)[model_id]
     assert store.read_weights(unit) == full.read_weights(unit)
     epochs = finetune.epoch_units(plan)[model_id]
