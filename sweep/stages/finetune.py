@@ -192,7 +192,8 @@ class Trainer:
         self._epochs: list[Any] = []
         self._best: Any = None
         self._checkpoint: Checkpoint | None = None
-        self._training: Any
+        # What the model before took must be free before this one asks for it.
+        self._training: Any = None
         if self._trial.own is not None:
             data = self._features(self._trial.features), np.asarray(chosen.labels), self._shared.validation
             self._training = GivenReadout(*data, *self._trial.own)
