@@ -2,7 +2,8 @@
 
 The SQL files of `queries/` answer the same questions by closed formulas; here the answers come from fitted linear
 models, so that agreement of the two means something. Input is the answer of `queries/bins.sql`, or any table with
-its columns `destination_id`, `relation`, `pretraining` and `auc`.
+its columns `destination_id`, `relation`, `pretraining` and `auc`. statsmodels is imported where it fits something: a run
+needs none of it, and it takes a second.
 """
 
 from sweep.statistics.anova import mixed, mixed_linear_model, one_way, repeated_measures, two_way

@@ -7,9 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import linalg, stats
-from statsmodels.formula.api import mixedlm, ols
-from statsmodels.stats.anova import AnovaRM, anova_lm
-from statsmodels.tools.sm_exceptions import ConvergenceWarning, SingularMatrixWarning
 
 from sweep.errors import InputError
 
@@ -27,9 +24,6 @@ _COLUMNS = (
 
 _NO_VARIANCE = 1e-20
 """A sum of squares below this share of the raw one is rounding (1e-10 of the values themselves)."""
-
-_FIT_WARNINGS = (ConvergenceWarning, SingularMatrixWarning)
-"""What statsmodels says of a fit at the edge of its range; told in the column `converged`."""
 
 
 def two_way(observations: pd.DataFrame) -> pd.DataFrame:
@@ -125,12 +119,17 @@ def mixed_linear_model(observations: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: when a factor has one level or a cell is empty.
     """
+    from statsmodels.formula.api import mixedlm
+    from statsmodels.tools.sm_exceptions import ConvergenceWarning, SingularMatrixWarning
+
+    # What statsmodels says of a fit at the edge of its range; told in the column `converged`.
+    of_fits = (ConvergenceWarning, SingularMatrixWarning)
     _need(observations, "destination_id", "pretraining", "relation", "auc")
     cells = observations.groupby(["pretraining", "relation"]).size().unstack(fill_value=0)
     if min(cells.shape) < 2 or (cells == 0).to_numpy().any():
         raise InputError("the mixed linear model needs every combination of two pretrainings and two sources")
     with warnings.catch_warnings(record=True) as caught:
-        for kind in _FIT_WARNINGS:
+        for kind in of_fits:
             warnings.simplefilter("always", kind)
         # Powell's method needs no gradient; those that do break down where models do not differ.
         fit = mixedlm(
@@ -139,7 +138,7 @@ def mixed_linear_model(observations: pd.DataFrame) -> pd.DataFrame:
             groups=observations["destination_id"],
         ).fit(reml=True, method="powell")
         wald = fit.wald_test_terms(scalar=True).table
-    stopped = any(issubclass(warning.category, _FIT_WARNINGS) for warning in caught)
+    stopped = any(issubclass(warning.category, of_fits) for warning in caught)
     rows = []
     for effect, term in (
         ("pretraining", "C(pretraining, Sum)"),
@@ -205,6 +204,8 @@ def repeated_measures(observations: pd.DataFrame) -> pd.DataFrame:
     if error <= _NO_VARIANCE * float((values**2).sum()):
         raise InputError("the models do not vary beyond their mean levels: there is no error variance")
     long = wide.reset_index().melt(id_vars="destination_id", var_name="relation", value_name="auc")
+    from statsmodels.stats.anova import AnovaRM
+
     tested = AnovaRM(long, "auc", "destination_id", within=["relation"]).fit().anova_table.iloc[0]
     df, df_error = float(tested["Num DF"]), float(tested["Den DF"])
     effect = n * float(((values.mean(axis=0) - values.mean()) ** 2).sum())
@@ -245,6 +246,9 @@ class _Line(NamedTuple):
 
 def _fitted(formula: str, data: pd.DataFrame, typ: int) -> dict[str, _Line]:
     """The ANOVA of a linear model by term; f and p are NaN where the residuals are nothing but rounding."""
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
     with np.errstate(divide="ignore", invalid="ignore"):
         fit = ols(formula, data).fit()
         table = anova_lm(fit, typ=typ)

@@ -4,8 +4,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multicomp import pairwise_tukeyhsd
-from statsmodels.stats.weightstats import DescrStatsW, ttest_ind
 
 from sweep.errors import InputError
 
@@ -68,6 +66,8 @@ def tukey(observations: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     levels = observations["relation"].nunique()
     if levels < 2 or len(observations) <= levels:
         raise InputError("Tukey's test needs two mask sources and more observations than sources")
+    from statsmodels.stats.multicomp import pairwise_tukeyhsd
+
     result = pairwise_tukeyhsd(observations["auc"], observations["relation"], alpha=1 - confidence)
     first, second = np.triu_indices(levels, 1)
     names = np.asarray(result.groupsunique)
@@ -90,6 +90,8 @@ def _mean(values: np.ndarray) -> float:
 
 def _t(a: np.ndarray, b: np.ndarray, test: str) -> tuple[float, float, float]:
     """t, p and df, or three NaN where the test is impossible."""
+    from statsmodels.stats.weightstats import DescrStatsW, ttest_ind
+
     nothing = (float("nan"),) * 3
     if test == "paired":
         if len(a) < 2 or np.ptp(a - b) <= 1e-10 * np.abs(a).max():
