@@ -302,7 +302,8 @@ bounded AS (
         own_loss - of_own.t * sqrt(of_own.variance) AS own_low,
         own_loss + of_own.t * sqrt(of_own.variance) AS own_high,
         -- Fieller (1954): all T with (loss - T own_loss)^2 <= t^2 variance(loss - T own_loss).
-        of_ratio.t ** 2 * of_ratio.share AS stretch,
+        -- Own masks over own masks are 1 and do not vary: what is left of their variance is rounding.
+        if(relation = 'same_init', 0, of_ratio.t ** 2 * of_ratio.share) AS stretch,
         coalesce(k / nullif(k - 1, 0), 1) AS few_models,
         coalesce(n / nullif(n - 1, 0), 1) AS few_images,
         own_loss ** 2 - stretch * (few_models * models_oo + few_images * images_oo) AS quadratic,

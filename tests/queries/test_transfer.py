@@ -122,6 +122,18 @@ def test_indices_and_intervals_are_those_of_numpy(controlled: tuple[Path, Losses
             np.testing.assert_allclose(getattr(row, name), value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("per", ["bin", "pair"])
+def test_own_masks_over_own_masks_are_1_wherever_the_own_loss_is_clear(
+    controlled: tuple[Path, Losses], per: str
+) -> None:
+    got = answer("transfer", controlled[0], per=per, resamples=50)
+    own = got[got["relation"] == "same_init"]
+    clear = own["own_low"] > 0
+    assert clear.any()
+    assert (own["transfer"].notna() == clear).all()
+    np.testing.assert_allclose(own.loc[clear, ["transfer", "low", "high"]].to_numpy(float), 1, rtol=1e-12)
+
+
 @pytest.mark.parametrize("known", [0.0, 0.5, 1.0])
 def test_a_known_transfer_is_recovered(known: float, tmp_path: Path) -> None:
     study = Study(
