@@ -12,6 +12,9 @@ import pytest
 
 from sweep.actors.cluster import WITHOUT_METRICS
 from sweep.errors import InputError
+from sweep.lrp.network_file import to_bytes
+from sweep.models.network import untrained_head
+from sweep.numerics.head import trained_of
 from sweep.numerics.readout import Readout
 from sweep.study import load_study
 from tests.studies import SmallStudy
@@ -76,5 +79,17 @@ def test_a_readout_that_is_a_pickle_runs_nothing() -> None:
     buffer = io.BytesIO()
     np.savez(buffer, kernel=np.array([Evil()], dtype=object), bias=np.zeros(1))
     for content in (buffer.getvalue(), pickle.dumps(Evil())):
+        for read in (Readout.from_bytes, trained_of):
+            with pytest.raises(ValueError, match="pickle"):
+                read(content)
+
+
+def test_a_head_that_is_a_pickle_runs_nothing() -> None:
+    sound = untrained_head(None, (4,), (3,), 2, "key")
+    with np.load(io.BytesIO(to_bytes(sound, {})), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in arrays:
+        buffer = io.BytesIO()
+        np.savez(buffer, **{**arrays, name: np.array([Evil()], dtype=object)})
         with pytest.raises(ValueError, match="pickle"):
-            Readout.from_bytes(content)
+            trained_of(buffer.getvalue())
