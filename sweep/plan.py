@@ -25,7 +25,7 @@ from sweep.errors import InputError
 from sweep.keys import key_of
 from sweep.lrp import Network
 from sweep.lrp.reference import check_reference
-from sweep.models.network import model_rules
+from sweep.models.network import model_rules, vgg_outline
 from sweep.models.source import WeightSource
 from sweep.models.weights import open_weights
 from sweep.study import Cell, LrpAttribution, Study, load_study
@@ -51,10 +51,16 @@ class Backbone:
     def parts(self, size: int) -> tuple[Network, Network | None]:
         """The same, and the layers behind it as their training begins; None where there are none but new ones."""
         whole = self.weights.network(size)
-        if self.before is None:
-            return whole, None
+        return (whole, None) if self.before is None else self._cut(whole, self.before)
+
+    def check_cut(self, size: int) -> None:
+        """Raise InputError where the network cannot be cut there; VGG-16's layers are known without reading it."""
+        if self.before is not None:
+            self._cut(vgg_outline(size) if self.weights.is_vgg else self.weights.network(size), self.before)
+
+    def _cut(self, whole: Network, before: str) -> tuple[Network, Network]:
         try:
-            return whole.before(self.before)
+            return whole.before(before)
         except InputError as error:
             raise InputError(f"finetune.from: in {self.source}, {error}") from None
 
@@ -229,7 +235,7 @@ def _bind(study: Study) -> Plan:
         for backbone in backbones.values():
             if backbone.before is not None:
                 with _into(problems):
-                    backbone.network(study.dataset.input_size)
+                    backbone.check_cut(study.dataset.input_size)
     depths = {len(cell.finetune.hidden) for cell in study.cells()}
     with _into(problems, "relevance."):
         for network in networks:

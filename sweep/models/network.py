@@ -11,12 +11,22 @@ from sweep.keys import generator
 from sweep.lrp import Conv, Dense, Flatten, Layer, MaxPool, Network, ReLU, composite
 from sweep.lrp.assignment import Bias
 from sweep.lrp.rules import Rule
-from sweep.models.vgg import BLOCKS, LAYERS
+from sweep.models.vgg import BLOCKS, LAYERS, VGG16_WIDTHS
 
 
 def backbone_network(layers: Mapping[str, tuple[Array, Array]], input_size: int) -> Network:
     """The convolutional part of VGG-16 with `layers`, flattened at its end, for square RGB inputs."""
     return Network(layers=_backbone(layers), input_shape=(input_size, input_size, 3))
+
+
+def vgg_outline(input_size: int) -> Network:
+    """VGG-16's convolutional part without weights: its layers are known before any file is read."""
+    inputs = (3, *VGG16_WIDTHS)
+    layers = {
+        name: (np.zeros((3, 3, before, width), np.float32), np.zeros(width, np.float32))
+        for name, before, width in zip(LAYERS, inputs, VGG16_WIDTHS, strict=False)
+    }
+    return backbone_network(layers, input_size)
 
 
 def up_to_features(network: Network, name: str | None) -> Network:
