@@ -9,6 +9,7 @@ from sweep.arrays import Array
 from sweep.errors import WorkError
 from sweep.keys import generator
 from sweep.lrp import Conv, Flatten, MaxPool, Network, ReLU
+from sweep.lrp.layers import WEIGHTED
 from sweep.models.network import untrained_head
 from sweep.numerics.head import Head, layers_of, trained_of
 from sweep.numerics.head_training import HeadTraining
@@ -31,7 +32,7 @@ def examples(images: int = 50, mirrored: bool = False) -> Examples:
 
 def tail() -> Network:
     draws = np.random.default_rng(6)
-    kernel = draws.normal(size=(3, 3, 3, 5)).astype(np.float32) / 3
+    kernel = draws.normal(0, 1 / 3, (3, 3, 3, 5)).astype(np.float32)
     layers = (Conv(kernel, np.zeros(5, np.float32), name="conv"), ReLU(), MaxPool(), Flatten())
     return Network(layers, TRUNK)
 
@@ -63,7 +64,7 @@ def by_hand(kind: str, network: Network) -> Any:
             keras.layers.Dense(CLASSES),
         ]
     model = keras.Sequential(layers)
-    own = [layer for layer in network.layers if hasattr(layer, "kernel")]
+    own = [layer for layer in network.layers if isinstance(layer, WEIGHTED)]
     model.set_weights([array for layer in own for array in (layer.kernel, layer.bias)])
     return model
 
@@ -121,7 +122,7 @@ def test_the_standardisation_is_folded_into_the_first_new_layer(kind: str) -> No
 
 
 def weights(head: Head) -> list[Array]:
-    return [layer.kernel for layer in head.network.layers if hasattr(layer, "kernel")]
+    return [layer.kernel for layer in head.network.layers if isinstance(layer, WEIGHTED)]
 
 
 def trained(epochs: int, key: str = "key", kind: str = "block", mirrored: bool = False) -> HeadTraining:

@@ -157,7 +157,9 @@ def test_an_outage_in_the_middle_costs_nothing_but_time(
         assert follower.problems() == []
         assert_complete(study, uri)
         run_id = runs_of(uri)[1][models[4].id].info.run_id
-        assert load_readout(run_id).kernel.shape == (7, len(models[4].classes))
+        loaded = load_readout(run_id)
+        assert isinstance(loaded, Readout)
+        assert loaded.kernel.shape == (7, len(models[4].classes))
 
 
 def test_a_study_without_a_server_is_told_so_and_caught_up_by_the_next_run(
